@@ -1,0 +1,62 @@
+# `make demo` and `make test` are all that is needed: each makes .venv by itself and reuses it.
+
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
+            $(shell $(p) -c 'import sys; print("$(p)" * (sys.version_info >= (3, 11)))' 2>/dev/null)) python3)
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0 $(BIN)/python -m pip
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test lint lock clean FORCE
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+setup: $(RUNTIME)  ## make .venv with the locked dependencies and this package, editable
+
+setup-dev: $(DEV)  ## the same, with what tests and linters need
+
+demo: $(RUNTIME)  ## make a small longitudinal dataset, fit it, compare with what was planted
+	@$(BIN)/python -m demo.run_demo demo-out
+
+test: $(DEV)  ## run the tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(DEV)  ## ruff, mypy --strict, import-linter
+	@$(BIN)/python -m ruff check --quiet .
+	@$(BIN)/python -m ruff format --check --quiet .
+	@$(BIN)/python -m mypy
+	@$(BIN)/lint-imports
+
+lock: $(DEV)  ## resolve requirements/*.txt anew from pyproject.toml
+	@$(PIP) install -qq uv
+	@cd requirements && for extra in '' dev; do \
+	  UV_CUSTOM_COMPILE_COMMAND='make lock' ../$(BIN)/python -m uv pip compile --quiet --upgrade \
+	    --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	    $${extra:+--extra $$extra --constraint lock.txt} ../pyproject.toml \
+	    --output-file $${extra:+$$extra-}lock.txt || exit 1; done
+
+clean:  ## remove .venv, demo-out and caches
+	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# A copied or moved checkout has the old place's paths inside its .venv: the stamp holds the place.
+ifneq ($(shell cat $(RUNTIME) 2>/dev/null),$(CURDIR))
+$(RUNTIME): FORCE
+endif
+
+$(RUNTIME): pyproject.toml requirements/lock.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("blmm-bids needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Name another one: make setup PYTHON=/path/to/python3.12")'
+	@test -f $(RUNTIME) && $(BIN)/python -c 'import pip' 2>/dev/null && test "$$(cat $(RUNTIME))" = "$(CURDIR)" || \
+	  { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV); }
+	@echo 'installing requirements/lock.txt (a minute or two the first time)'
+	@$(PIP) install -qq --require-hashes -r requirements/lock.txt
+	@$(PIP) install -qq --no-deps --editable .
+	@printf '%s\n' '$(CURDIR)' > $@
+
+$(DEV): $(RUNTIME) requirements/dev-lock.txt
+	@echo 'installing requirements/dev-lock.txt'
+	@$(PIP) install -qq --require-hashes -r requirements/dev-lock.txt
+	@touch $@

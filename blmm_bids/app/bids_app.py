@@ -1,0 +1,314 @@
+"""The BIDS App, top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blmm_bids.app.summary import show_units, write_dry_run
+from blmm_bids.app.validation import validate_input
+from blmm_bids.bids.dataset import find_observations, group_observations
+from blmm_bids.bids.observations import Observations
+from blmm_bids.cluster import Runner, open_cluster
+from blmm_bids.config.settings import Settings
+from blmm_bids.design.build import BuiltDesign, build_design
+from blmm_bids.design.spec import NodeSpec
+from blmm_bids.errors import BlmmError, DataError, OutputError, StorageError, TemporaryError
+from blmm_bids.images.grid import Grid, read_grid
+from blmm_bids.images.masks import read_mask, template_mask
+from blmm_bids.images.reader import MissingRule
+from blmm_bids.outputs.description import write_description
+from blmm_bids.outputs.records import RunOutputs, UnitOutputs, UnitResult
+from blmm_bids.outputs.registry import OutputOptions
+from blmm_bids.outputs.workdir import WorkDir
+from blmm_bids.outputs.write import leftover_files, unit_maps, write_unit
+from blmm_bids.report.page import write_reports
+from blmm_bids.stages import Fitted, Prepared, Problem, fit, gather, prepare
+from blmm_bids.stats.model import FitOptions
+
+LOGGER = logging.getLogger(__name__)
+DEFAULT_MIN_PERCENT = 0.5
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """One fit of the run: a node in one of its groups.
+
+    Attributes
+    ----------
+    node : NodeSpec
+    group : Mapping
+        Labels of the GroupBy entities.
+    observations : Observations
+        Images of the group.
+    built : BuiltDesign
+        Their design.
+    prepared : Prepared
+        Their headers and the work.
+    """
+
+    node: NodeSpec
+    group: Mapping[str, str]
+    observations: Observations
+    built: BuiltDesign
+    prepared: Prepared
+
+    @property
+    def title(self) -> str:
+        """The node and its group, for messages."""
+        return title(self.node, self.group)
+
+
+def title(node: NodeSpec, group: Mapping[str, str]) -> str:
+    """Name of a node in one of its groups, for messages."""
+    labels = ", ".join(f"{name}-{label}" for name, label in group.items())
+    return f"node '{node.name}'" + (f" ({labels})" if labels else "")
+
+
+def run(settings: Settings) -> int:
+    """Run the whole app; the exit code.
+
+    Raises
+    ------
+    BlmmError
+        With the exit code that its class has.
+    """
+    started = time.monotonic()
+    failures: list[str] = []
+    # 1. The dataset and the model: everything that can be refused is refused here.
+    if settings.validate:
+        validate_input(settings.dataset.bids_dir)
+    for notice in settings.spec.notices:
+        LOGGER.warning("%s", notice)
+    work_dir = None if settings.dry_run else _open_directories(settings)
+    scratch = settings.work.work_dir if work_dir is None else work_dir.scratch
+    with _cluster(settings, scratch, dry_run=settings.dry_run) as runner:
+        units = _prepare_units(settings, runner, failures)
+        run_outputs = _run_outputs(settings, units)
+        for unit in units:
+            unit_maps(_unit_outputs(settings, unit, np.zeros(0, dtype=np.int64), None))
+        show_units(units)
+        if work_dir is None:
+            write_dry_run(settings.output_dir, units)
+            return 1 if failures else 0
+        # 2. Gather, fit and write, one unit after the other.
+        write_description(run_outputs)
+        results: list[UnitResult] = []
+        for unit in units:
+            result = _attempt(unit.title, failures, len(units), lambda u=unit: _fit_unit(settings, u, runner, work_dir, run_outputs))  # type: ignore[misc]
+            if result is not None:
+                results.append(result)
+    # 3. What describes all of them.
+    _finish(settings, run_outputs, results, started)
+    if settings.work.clean and not failures:
+        work_dir.remove()
+    for failure in failures:
+        LOGGER.error("failed: %s", failure)
+    return 1 if failures else 0
+
+
+def _open_directories(settings: Settings) -> WorkDir:
+    """Make OUTPUT_DIR with its log, and the working directory."""
+    logs = settings.output_dir / "logs"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(logs / "blmm_bids.log", mode="w", encoding="utf-8")
+    except OSError as error:
+        msg = f"OUTPUT_DIR {settings.output_dir} cannot be written: {error.strerror or error}; name another one"
+        raise OutputError(msg) from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("blmm_bids").addHandler(handler)
+    work_dir = WorkDir.open(settings.work.work_dir)
+    if not settings.work.resume:
+        work_dir.prune()
+    return work_dir
+
+
+def _cluster(settings: Settings, scratch: Any, *, dry_run: bool) -> Any:
+    """Workers; a dry run only needs to know how many there would be."""
+    if dry_run:
+        from contextlib import nullcontext
+
+        from blmm_bids.cluster import SynchronousRunner, local_resources
+
+        resources = local_resources(settings.cluster)
+        return nullcontext(SynchronousRunner(resources.n_workers, resources.bytes_per_worker))
+    return open_cluster(settings.cluster, scratch)
+
+
+def _prepare_units(settings: Settings, runner: Runner, failures: list[str]) -> list[Unit]:
+    """Observations, designs and headers of every node and group."""
+    found: dict[tuple[str, ...], Observations] = {}
+    units: list[Unit] = []
+    planned: list[tuple[NodeSpec, Mapping[str, str], Observations]] = []
+    for node in settings.nodes:
+        if node.group_by not in found:
+            found[node.group_by] = find_observations(settings.dataset, settings.selection, node.group_by)
+            for warning in found[node.group_by].warnings:
+                LOGGER.warning("%s", warning)
+        planned += [(node, group, obs) for group, obs in group_observations(found[node.group_by], node.group_by)]
+    for node, group, observations in planned:
+        unit = _attempt(
+            title(node, group),
+            failures,
+            len(planned),
+            lambda n=node, g=group, o=observations: _prepare_unit(settings, runner, n, g, o),  # type: ignore[misc]
+        )
+        if unit is not None:
+            units.append(unit)
+    if not units:
+        msg = "no model could be prepared:\n" + "\n".join(failures)
+        raise DataError(msg)
+    return units
+
+
+def _attempt(name: str, failures: list[str], n_units: int, make: Callable[[], Result]) -> Result | None:
+    """One unit's failure must not stop the others; a single unit's is the run's."""
+    try:
+        return make()
+    except (TemporaryError, StorageError):
+        raise
+    except BlmmError as error:
+        if n_units == 1:
+            raise
+        failures.append(f"{name}: {error}")
+        LOGGER.error("%s is left out: %s", name, error)
+        return None
+
+
+def _prepare_unit(
+    settings: Settings, runner: Runner, node: NodeSpec, group: Mapping[str, str], observations: Observations
+) -> Unit:
+    built = build_design(node, observations.table, observations.ambiguous)
+    for warning in built.warnings:
+        LOGGER.warning("%s: %s", title(node, group), warning)
+    images = tuple(observations.paths[row] for row in built.rows)
+    masks = settings.masks
+    options = node.options
+    threshold = options.data_mask_threshold if masks.data_mask_threshold is None else masks.data_mask_threshold
+    problem = Problem(
+        design=built.design,
+        contrasts=built.contrasts,
+        options=FitOptions(
+            reml=node.reml,
+            method=options.method,
+            tol=options.tol,
+            max_iter=options.max_iter,
+            satterthwaite=options.satterthwaite,
+            safe_mode=options.safe_mode,
+        ),
+        images=images,
+        masks=tuple(observations.masks[row] for row in built.rows),
+        mask=_explicit_mask(settings, observations, read_grid(images[0])),
+        rule=MissingRule(threshold=threshold, zeros=masks.zeros),
+        min_images=_min_images(settings, node, built.design.n_obs, built.design.n_fixef),
+    )
+    prepared = prepare(problem, runner.bytes_per_worker, runner.n_workers, masks.affine_tolerance)
+    return Unit(node, group, observations, built, prepared)
+
+
+def _min_images(settings: Settings, node: NodeSpec, n_obs: int, n_fixef: int) -> int:
+    """Images that a voxel needs: MinN and MinPercent, and never fewer than the fixed effects and two more."""
+    masks, options = settings.masks, node.options
+    min_n = options.min_n if masks.min_n is None else masks.min_n
+    percent = options.min_percent if masks.min_percent is None else masks.min_percent
+    if percent is None:
+        percent = DEFAULT_MIN_PERCENT
+    if min_n is not None and min_n > n_obs:
+        msg = f"--min-n {min_n}: there are only {n_obs} images, so no voxel can have as many"
+        raise DataError(msg)
+    # The share is compared in images, so that 0.1 of 30 is 3 and not 4.
+    return max(min_n or 0, math.ceil(percent * n_obs - 1e-9), n_fixef + 2)
+
+
+def _explicit_mask(settings: Settings, observations: Observations, grid: Grid) -> NDArray[np.bool_] | None:
+    masks = settings.masks
+    if masks.mask is None:
+        return None
+    if masks.mask == "template":
+        space = observations.constant_entities.get("space")
+        if space is None:
+            msg = "--mask template: the images have no single space entity, so the template is not known; give --mask FILE"
+            raise DataError(msg)
+        return template_mask(space, grid)
+    return read_mask(masks.mask, grid, resample=masks.resample_mask, affine_tolerance=masks.affine_tolerance)
+
+
+def _fit_unit(
+    settings: Settings, unit: Unit, runner: Runner, work_dir: WorkDir, run_outputs: RunOutputs
+) -> UnitResult:
+    LOGGER.info("%s: %s", unit.title, unit.built.formula_text)
+    gathered = gather(runner, work_dir, unit.prepared)
+    fitted = fit(runner, work_dir, unit.prepared, gathered)
+    outputs = _unit_outputs(settings, unit, fitted.voxels, fitted)
+    result = write_unit(run_outputs, outputs, fitted.blocks(), work_dir.scratch)
+    LOGGER.info("%s: %d maps in %s", unit.title, len(result.maps), result.directory)
+    return result
+
+
+def _run_outputs(settings: Settings, units: list[Unit]) -> RunOutputs:
+    observations = units[0].observations
+    return RunOutputs(
+        output_dir=settings.output_dir,
+        name=settings.spec.name,
+        settings=settings.as_mapping(),
+        model_spec=settings.spec.source,
+        sources=observations.sources,
+        command=settings.command,
+        description=settings.spec.description,
+        warnings=(*settings.spec.notices, *observations.warnings),
+        environment=dict(os.environ),
+    )
+
+
+def _unit_outputs(settings: Settings, unit: Unit, voxels: Any, fitted: Fitted | None) -> UnitOutputs:
+    problem, observations = unit.prepared.problem, unit.observations
+    return UnitOutputs(
+        node=unit.node.name,
+        formula=unit.built.formula_text,
+        design=problem.design,
+        contrasts=problem.contrasts,
+        fit_options=problem.options,
+        output_options=OutputOptions(
+            level=settings.output_level,
+            cov_beta=unit.node.options.output_cov_b,
+            resms=unit.node.options.resms,
+        ),
+        grid=unit.prepared.checked.grid,
+        voxels=voxels,
+        table=observations.table,
+        paths=observations.paths,
+        masks=observations.masks,
+        rows=unit.built.rows,
+        dropped=unit.built.dropped,
+        excluded=observations.dropped,
+        constant_entities=observations.constant_entities,
+        group=unit.group,
+        n_missing=None if fitted is None else fitted.n_missing(),
+        variables=unit.built.variables,
+        warnings=unit.built.warnings,
+    )
+
+
+def _finish(settings: Settings, run_outputs: RunOutputs, results: list[UnitResult], started: float) -> None:
+    """Texts and pages that need all results, and the closing lines."""
+    if not results:
+        return
+    write_description(run_outputs, [result.unit for result in results])
+    for path in leftover_files(results):
+        LOGGER.warning("%s is of an earlier run; it does not belong to these results", path)
+    pages = write_reports(run_outputs, results)
+    LOGGER.info("done in %.1f s", time.monotonic() - started)
+    for result in results:
+        LOGGER.info("maps: %s", result.directory)
+    for page in pages:
+        LOGGER.info("report: %s", page)

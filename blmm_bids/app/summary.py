@@ -1,0 +1,83 @@
+"""What will be done: the work summary in the log, and the table of a dry run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from blmm_bids.cluster import format_memory
+from blmm_bids.errors import OutputError
+
+if TYPE_CHECKING:
+    from blmm_bids.app.bids_app import Unit
+
+LOGGER = logging.getLogger(__name__)
+
+
+def show_units(units: Sequence[Unit]) -> None:
+    """Log what each unit fits, to what, and at what cost."""
+    for unit in units:
+        design, work = unit.prepared.problem.design, unit.prepared.work
+        LOGGER.info("%s: %s", unit.title, unit.built.formula_text)
+        LOGGER.info(
+            "  images: %d used, %d dropped; X: %s (rank %d)",
+            design.n_obs,
+            len(unit.built.dropped),
+            ", ".join(design.fixef_names),
+            design.n_fixef,
+        )
+        for term in design.terms:
+            LOGGER.info("  random: (%s | %s), %d levels", " + ".join(term.effect_names), term.group, term.n_levels)
+        for variable in unit.built.variables:
+            levels = ", ".join(f"{level} {count}" for level, count in zip(variable.levels, variable.counts, strict=False))
+            detail = f"reference {variable.reference}; {levels}" if variable.kind == "categorical" else ""
+            LOGGER.debug("  %s: %s %s", variable.name, variable.kind, detail)
+        LOGGER.info(
+            "  work: %d candidate voxels in %d blocks, %d batches of images, %s a worker, up to %s on disk",
+            work.n_voxels,
+            work.n_blocks,
+            work.n_batches,
+            format_memory(max(work.gather_bytes, work.fit_bytes)),
+            format_memory(work.disk_bytes),
+        )
+
+
+def write_dry_run(output_dir: Path, units: Sequence[Unit]) -> None:
+    """Write one table a unit: a row an image, kept or dropped and why; and log the variables.
+
+    Raises
+    ------
+    OutputError
+        OUTPUT_DIR cannot be written.
+    """
+    for unit in units:
+        table = image_table(unit)
+        labels = "".join(f"_{name}-{label}" for name, label in unit.group.items())
+        path = output_dir / f"dry-run_node-{unit.node.name}{labels}.tsv"
+        try:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            table.to_csv(path, sep="\t", na_rep="n/a", index=False)
+        except OSError as error:
+            msg = f"{path} cannot be written: {error.strerror or error}; name another OUTPUT_DIR"
+            raise OutputError(msg) from error
+        for variable in unit.built.variables:
+            counts = ", ".join(f"{a}: {n}" for a, n in zip(variable.levels[:20], variable.counts[:20], strict=False))
+            reference = f", reference {variable.reference}" if variable.kind == "categorical" else ""
+            LOGGER.info("  %s: %s%s %s", variable.name, variable.kind, reference, f"({counts})" if counts else "")
+        LOGGER.info("dry run: %s", path)
+
+
+def image_table(unit: Unit) -> pd.DataFrame:
+    """One row an image: path, masks, entities and covariates, and its fate."""
+    observations = unit.observations
+    reasons = dict(unit.built.dropped)
+    table = observations.table.copy()
+    table.insert(0, "path", [str(path) for path in observations.paths])
+    table.insert(1, "masks", [" ".join(str(mask) for mask in masks) or None for masks in observations.masks])
+    table["status"] = ["dropped" if row in reasons else "kept" for row in range(len(table))]
+    table["reason"] = [reasons.get(row) for row in range(len(table))]
+    return table

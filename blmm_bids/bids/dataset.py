@@ -1,0 +1,196 @@
+"""From a BIDS dataset to the observation table: the room's front door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import pandas as pd
+
+from blmm_bids.bids.cells import check_cells, sort_images
+from blmm_bids.bids.filters import select_images
+from blmm_bids.bids.frame import build_frame
+from blmm_bids.bids.join import join_tables, participants_of
+from blmm_bids.bids.layout import BidsFile, Listing, list_database, walk_dataset
+from blmm_bids.bids.masks import MaskFinder
+from blmm_bids.bids.names import long_name
+from blmm_bids.bids.observations import Observations, group_observations
+from blmm_bids.bids.roots import Root, find_roots
+from blmm_bids.bids.selection import Selection
+from blmm_bids.bids.tables import Table, read_tables
+from blmm_bids.errors import MissingInputError, NoMatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+__all__ = ["DatasetOptions", "Observations", "Selection", "find_observations", "group_observations"]
+
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """Where the data are.
+
+    Attributes
+    ----------
+    bids_dir : Path
+        A derivatives dataset, or a raw one whose derivatives are named.
+    derivatives : tuple of (name or None, Path)
+    database_dir : Path, optional
+        A pybids database, made there if it does not exist.
+    participants_tsv : Path, optional
+        Read in place of the datasets' own.
+    input_masks : {"auto", "none"}
+        Whether to look for masks that come with the images.
+    skip_validation : bool
+        Accept datasets without a description.
+    """
+
+    bids_dir: Path
+    derivatives: tuple[tuple[str | None, Path], ...] = ()
+    database_dir: Path | None = None
+    participants_tsv: Path | None = None
+    input_masks: Literal["auto", "none"] = "auto"
+    skip_validation: bool = False
+
+
+def find_observations(
+    options: DatasetOptions, selection: Selection, group_by: Sequence[str] = ()
+) -> Observations:
+    """Find images, their masks and their covariates.
+
+    Parameters
+    ----------
+    options : DatasetOptions
+    selection : Selection
+    group_by : sequence of str
+        GroupBy entities of the model: images of different groups may be on different grids.
+
+    Returns
+    -------
+    Observations
+        Rows sorted by entities, subject first.
+
+    Raises
+    ------
+    InvalidBIDSError, NoMatchError, DataError, MissingInputError, ModelSpecError
+        See the functions called here; each message says what to do.
+    """
+    roots = find_roots(options.bids_dir, options.derivatives, skip_validation=options.skip_validation)
+    listings = _list_files(options, roots)
+    image_files = [
+        file
+        for root, listing in zip(roots, listings, strict=True)
+        if root.has_images
+        for file in listing.files
+    ]
+    selected, warnings = select_images(image_files, selection)
+    images, dropped = _subject_images(selected)
+    check_cells(images, [long_name(name) for name in group_by])
+    images = sort_images(images)
+    paths = tuple(image.path for image in images)
+    _check_content(paths)
+    masks, mask_warnings = _find_masks(options, roots, image_files, images)
+    tables = read_tables(listings, options.participants_tsv)
+    columns, table_warnings = join_tables(tables, images)
+    without_images, people_warnings = _compare_participants(tables, images, selection)
+    frame = build_frame(images, columns)
+    return Observations(
+        table=frame.table,
+        paths=paths,
+        masks=masks,
+        dropped=dropped,
+        entities=frame.entities,
+        ambiguous=frame.ambiguous,
+        qualified=frame.qualified,
+        unusable=frame.unusable,
+        levels=frame.levels,
+        sources={root.name: root.path for root in roots},
+        without_images=without_images,
+        warnings=(
+            *(text for listing in listings for text in listing.warnings),
+            *warnings,
+            *mask_warnings,
+            *table_warnings,
+            *people_warnings,
+            *frame.warnings,
+        ),
+    )
+
+
+def _list_files(options: DatasetOptions, roots: Sequence[Root]) -> list[Listing]:
+    if options.database_dir is not None:
+        return list_database(options.database_dir, {root.name: root.path for root in roots})
+    return [walk_dataset(root.path, [other.path for other in roots if other is not root]) for root in roots]
+
+
+def _subject_images(selected: Sequence[BidsFile]) -> tuple[list[BidsFile], pd.DataFrame]:
+    images = [file for file in selected if "subject" in file.entities]
+    others = [str(file.path) for file in selected if "subject" not in file.entities]
+    if not images:
+        msg = (
+            f"{len(others)} images match, but none belongs to a subject (the first is {others[0]}): "
+            "names need 'sub-<label>', or a folder of that name around them."
+        )
+        raise NoMatchError(msg)
+    reason = "no subject in its name: a map of a group"
+    return images, pd.DataFrame({"path": others, "reason": reason}, columns=["path", "reason"], dtype=object)
+
+
+def _check_content(paths: Iterable[Path]) -> None:
+    absent = [path for path in paths if not path.exists()]
+    if absent:
+        listed = "\n".join(f"  {path}" for path in absent[:_SHOWN])
+        links = any(path.is_symlink() for path in absent)
+        advice = "They are links without content: run 'datalad get' (or 'git annex get') on them."
+        msg = (
+            f"{len(absent)} image(s) cannot be opened:\n{listed}\n"
+            f"{advice if links else 'Were they removed since the database was made?'}"
+        )
+        raise MissingInputError(msg)
+
+
+def _find_masks(
+    options: DatasetOptions, roots: Sequence[Root], files: Sequence[BidsFile], images: Sequence[BidsFile]
+) -> tuple[tuple[tuple[Path, ...], ...], list[str]]:
+    if options.input_masks == "none":
+        return ((),) * len(images), []
+    finder = MaskFinder(roots, files)
+    masks = tuple(finder.masks_of(image) for image in images)
+    unmasked = [image for image, found in zip(images, masks, strict=True) if not found]
+    if not unmasked:
+        return masks, []
+    return masks, [
+        f"{len(unmasked)} of {len(images)} images have no mask of their own (no 'Mask' in a sidecar, "
+        f"no _mask of the same stem, no desc-brain_mask), the first being {unmasked[0].path}"
+    ]
+
+
+def _compare_participants(
+    tables: Sequence[Table], images: Sequence[BidsFile], selection: Selection
+) -> tuple[tuple[str, ...], list[str]]:
+    """Participants without images, and what to say about images without a participant."""
+    listed = participants_of(tables)
+    if not listed:
+        return (), []
+    pictured = sorted({image.entities["subject"] for image in images})
+    wanted = selection.with_defaults()
+    without = tuple(
+        f"sub-{label}"
+        for label in listed
+        if label not in pictured
+        and label not in wanted.exclude_participant_label
+        and (not wanted.participant_label or label in wanted.participant_label)
+    )
+    unlisted = [label for label in pictured if label not in listed]
+    if not unlisted:
+        return without, []
+    warning = (
+        f"{len(unlisted)} of {len(pictured)} subjects with images are not in participants.tsv "
+        f"({', '.join(unlisted[:_SHOWN])})"
+    )
+    if len(unlisted) == len(pictured):
+        warning += f"; it lists {', '.join(listed[:_SHOWN])}. Labels are text: '01' is not '1'"
+    return without, [warning]

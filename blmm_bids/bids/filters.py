@@ -1,0 +1,186 @@
+"""Applying a selection to the files of a dataset, and saying which filter left nothing."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from blmm_bids.bids.names import ALIASES, INDEX_ENTITIES, LONG_NAME
+from blmm_bids.bids.selection import ANY, FILE_PARTS
+from blmm_bids.errors import ModelSpecError, NoMatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from blmm_bids.bids.layout import BidsFile
+    from blmm_bids.bids.selection import Selection
+
+_SHOWN: Final = 12
+
+
+@dataclass(frozen=True)
+class _Filter:
+    """One condition, as it is named in messages."""
+
+    name: str
+    wanted: tuple[str | None, ...]
+    value: Callable[[BidsFile], str | None]
+    keeps: Callable[[BidsFile], bool]
+
+
+def _numbers(labels: Iterable[str | None]) -> set[int]:
+    return {int(label) for label in labels if label and label.isdigit()}
+
+
+def _entity_filter(name: str, wanted: tuple[str | None, ...], *, said_as: str | None = None) -> _Filter:
+    exact = set(wanted)
+    numbers = _numbers(wanted) if name in INDEX_ENTITIES else set()
+
+    def keeps(file: BidsFile) -> bool:
+        label = file.entities.get(name)
+        if label in exact or (label is not None and ANY in exact):
+            return True
+        return bool(numbers) and label is not None and int(label) in numbers
+
+    return _Filter(said_as or name, wanted, lambda file: file.entities.get(name), keeps)
+
+
+def _plain_filter(
+    name: str, labels: tuple[str, ...], value: Callable[[BidsFile], str | None], *, excludes: bool = False
+) -> _Filter:
+    wanted = frozenset(labels)
+    return _Filter(name, labels, value, lambda file: (value(file) in wanted) is not excludes)
+
+
+def _filters(selection: Selection) -> list[_Filter]:
+    filters = [_entity_filter(name, labels) for name, labels in selection.entities.items()]
+    filters += [
+        _plain_filter("suffix", selection.suffix, lambda file: file.suffix),
+        _plain_filter("datatype", selection.datatype, lambda file: file.datatype),
+        _entity_filter("subject", selection.participant_label, said_as="--participant-label"),
+        _plain_filter(
+            "--exclude-participant-label",
+            selection.exclude_participant_label,
+            lambda file: file.entities.get("subject"),
+            excludes=True,
+        ),
+        _entity_filter("session", selection.session_label, said_as="--session-label"),
+    ]
+    return [each for each in filters if each.wanted]
+
+
+def select_images(files: Iterable[BidsFile], selection: Selection) -> tuple[list[BidsFile], list[str]]:
+    """Pick the images that a selection allows.
+
+    Parameters
+    ----------
+    files : iterable of BidsFile
+    selection : Selection
+
+    Returns
+    -------
+    images : list of BidsFile
+    warnings : list of str
+        Labels that were asked for and that no image has.
+
+    Raises
+    ------
+    ModelSpecError
+        The selection names an entity that neither BIDS nor the dataset knows.
+    NoMatchError
+        Nothing is left; the message says which filter is to blame and what there is.
+    """
+    selection = selection.with_defaults()
+    extensions = set(selection.extension)
+    images = [file for file in files if file.extension in extensions and _is_image(file, selection)]
+    _check_entity_names(selection.entities, images)
+    filters = _filters(selection)
+    failed = [
+        (file, [index for index, each in enumerate(filters) if not each.keeps(file)]) for file in images
+    ]
+    kept = [file for file, blame in failed if not blame]
+    if not kept:
+        raise NoMatchError(_no_match_message(filters, failed, selection))
+    return kept, _absent_labels(filters, images)
+
+
+def _is_image(file: BidsFile, selection: Selection) -> bool:
+    # Where only `stat` is asked for, a mask beside its image has it too.
+    return file.suffix != "mask" or "mask" in selection.suffix
+
+
+def _check_entity_names(entities: Iterable[str], images: Iterable[BidsFile]) -> None:
+    seen = {name for file in images for name in file.entities}
+    known = {*LONG_NAME.values(), *LONG_NAME, *ALIASES, *FILE_PARTS, *seen}
+    for name in entities:
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            msg = (
+                f"Input filters on '{name}', which is no BIDS entity.{hint} "
+                f"The images have {', '.join(sorted(seen)) or 'no entities'}."
+            )
+            raise ModelSpecError(msg)
+
+
+def _quoted(labels: Iterable[str | None]) -> str:
+    return ", ".join("null (absent)" if label is None else f"'{label}'" for label in labels)
+
+
+def _shown(values: Collection[str | None]) -> str:
+    ordered = sorted(values, key=lambda value: (value is None, value or ""))
+    more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
+    return ", ".join("(absent)" if value is None else value for value in ordered[:_SHOWN]) + more
+
+
+def _padding_hint(wanted: Iterable[str | None], values: Collection[str | None]) -> str:
+    for label in wanted:
+        for value in values:
+            if label and value and label != value and label.lstrip("0") == value.lstrip("0"):
+                return f" (labels are text: '{value}' is not '{label}')"
+    return ""
+
+
+def _no_match_message(
+    filters: Sequence[_Filter], failed: Sequence[tuple[BidsFile, list[int]]], selection: Selection
+) -> str:
+    if not failed:
+        return (
+            f"No file with the extension {' or '.join(selection.extension)} was found. "
+            "Check that BIDS_DIR or --derivatives names the directory with the images."
+        )
+    alone = Counter(blame[0] for _, blame in failed if len(blame) == 1)
+    lines = [f"No image matches all filters; there are {len(failed)} images."]
+    for index, each in enumerate(filters):
+        passed = sum(index not in blame for _, blame in failed)
+        line = f"  {each.name} {_quoted(each.wanted)}: {passed} images pass"
+        if passed < len(failed):
+            # What the other filters leave is what the user can choose from.
+            others = [file for file, blame in failed if set(blame) <= {index}]
+            values = {each.value(file) for file in others or (file for file, _ in failed)}
+            line += f"; there is {_shown(values)}{_padding_hint(each.wanted, values)}"
+        if alone[index]:
+            line += f"  <- without this filter {alone[index]} images would match"
+        lines.append(line)
+    lines.append("Change or remove the filter in the model spec's Input or on the command line.")
+    return "\n".join(lines)
+
+
+def _absent_labels(filters: Iterable[_Filter], images: Sequence[BidsFile]) -> list[str]:
+    warnings = []
+    for each in filters:
+        values = {each.value(file) for file in images}
+        numbers = _numbers(values) if each.name in INDEX_ENTITIES else set()
+        absent = [
+            label
+            for label in each.wanted
+            if label not in {None, ANY} and label not in values and not _numbers([label]) & numbers
+        ]
+        if absent:
+            warnings.append(
+                f"{each.name}: no image has {_quoted(absent)}{_padding_hint(absent, values)}; "
+                f"there is {_shown(values)}"
+            )
+    return warnings

@@ -1,0 +1,91 @@
+"""The table of observations: entities and joined columns with their names and types settled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from blmm_bids.bids.names import entity_rank
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from blmm_bids.bids.join import Column
+    from blmm_bids.bids.layout import BidsFile
+
+    Values = pd.Series[float] | pd.Series[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Fields as in `Observations`."""
+
+    table: pd.DataFrame
+    entities: tuple[str, ...]
+    ambiguous: Mapping[str, tuple[str, ...]]
+    qualified: Mapping[str, str]
+    unusable: Mapping[str, str]
+    levels: Mapping[str, tuple[str, ...]]
+    warnings: tuple[str, ...]
+
+
+def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
+    """Put entities and columns side by side.
+
+    Entities keep their bare name. A column has it too where no entity and no other table claims it,
+    else its qualified name alone.
+
+    Parameters
+    ----------
+    images : sequence of BidsFile
+        One a row.
+    columns : sequence of Column
+        With a value per image.
+    """
+    entities = tuple(sorted({name for image in images for name in image.entities}, key=entity_rank))
+    data: dict[str, Values] = {
+        name: _categorical([image.entities.get(name) for image in images]) for name in entities
+    }
+    owners: dict[str, list[Column]] = {}
+    for column in columns:
+        owners.setdefault(column.name, []).append(column)
+    ambiguous: dict[str, tuple[str, ...]] = {}
+    qualified: dict[str, str] = {}
+    unusable: dict[str, str] = {}
+    warnings: list[str] = []
+    for name, owned in owners.items():
+        usable = [column for column in owned if not column.conflict]
+        if name in entities:
+            names = ", ".join(column.qualified for column in owned)
+            warnings.append(f"'{name}' alone means the images' entity; the tables' column is {names}")
+        elif len(owned) > 1 and usable:
+            ambiguous[name] = tuple(column.qualified for column in usable)
+        for column in owned:
+            key = column.qualified if len(owned) > 1 or name in entities else name
+            if column.conflict:
+                unusable[column.qualified] = unusable[key] = column.conflict
+                warnings.append(f"{column.qualified} cannot be a variable: {column.conflict}")
+            else:
+                qualified[column.qualified] = key
+                data[key] = _series(column)
+    table = pd.DataFrame(data, index=pd.RangeIndex(len(images)))
+    levels = {
+        str(name): tuple(series.cat.categories)
+        for name, series in table.items()
+        if isinstance(series.dtype, pd.CategoricalDtype)
+    }
+    return Frame(table, entities, ambiguous, qualified, unusable, levels, tuple(warnings))
+
+
+def _series(column: Column) -> Values:
+    if column.is_categorical:
+        return _categorical(column.values)
+    return pd.Series([np.nan if value is None else value for value in column.values], dtype=np.float64)
+
+
+def _categorical(values: Sequence[float | str | None]) -> pd.Series[str]:
+    categories = sorted({str(value) for value in values if value is not None})
+    return pd.Series(pd.Categorical(list(values), categories=categories))

@@ -1,0 +1,164 @@
+"""The observation table: one row an image, with its covariates, masks and reasons for what is left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+import pandas as pd
+
+from blmm_bids.bids.names import entity_rank, long_name
+from blmm_bids.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+# Set by whoever names an output, or by where a file lies: never part of a stem because inputs share them.
+_NOT_IN_STEM: Final = frozenset({"contrast", "param", "stat", "desc", "node"})
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """All images of an analysis.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row an image, RangeIndex. Entities (long names) and text columns are Categorical with
+        alphabetical categories that all occur; other columns are float64. Absent is NaN.
+    paths : tuple of Path
+        Image of each row.
+    masks : tuple of tuple of Path
+        Masks of each row; several are to be intersected, an empty tuple means that none was found.
+    dropped : DataFrame
+        Columns ``path`` and ``reason``: images that are not used.
+    entities : tuple of str
+        Those columns of `table` that are entities.
+    ambiguous : mapping of str to tuple of str
+        A column name that several tables have -> its qualified names (``sessions.age``,
+        ``participants.age``), which are columns of `table`; the bare name is absent.
+    qualified : mapping of str to str
+        Every qualified name (``participants.age``) -> the column of `table` that holds it, which is
+        the bare name where that is unambiguous.
+    unusable : mapping of str to str
+        Columns that could not be joined -> why; they are absent from `table`.
+    levels : mapping of str to tuple of str
+        Categorical columns -> categories.
+    sources : mapping of str to Path
+        Name -> root directory of each dataset used; ``""`` is BIDS_DIR.
+    without_images : tuple of str
+        Participants (``sub-01``) of participants.tsv that have no image.
+    warnings : tuple of str
+    """
+
+    table: pd.DataFrame
+    paths: tuple[Path, ...]
+    masks: tuple[tuple[Path, ...], ...]
+    dropped: pd.DataFrame
+    entities: tuple[str, ...] = ()
+    ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    qualified: Mapping[str, str] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sources: Mapping[str, Path] = field(default_factory=dict)
+    without_images: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that every row has its image and its masks."""
+        n_rows = len(self.table)
+        for name, values in (("paths", self.paths), ("masks", self.masks)):
+            if len(values) != n_rows:
+                msg = f"`table` has {n_rows} rows, `{name}` has {len(values)}"
+                raise ValueError(msg)
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.paths)
+
+    @property
+    def constant_entities(self) -> dict[str, str]:
+        """Entities that all images share, in BIDS order, for the stem of outputs."""
+        constant = {}
+        for name in sorted(self.entities, key=entity_rank):
+            labels = self.levels.get(name, ())
+            if name not in _NOT_IN_STEM and len(labels) == 1 and bool(self.table[name].notna().all()):
+                constant[name] = labels[0]
+        return constant
+
+    def take(self, rows: Sequence[int]) -> Observations:
+        """Keep some rows, in the order given; categories that are left without a row go."""
+        chosen = list(rows)
+        table = self.table.iloc[chosen].reset_index(drop=True)
+        for name in self.levels:
+            table[name] = table[name].cat.remove_unused_categories()
+        return replace(
+            self,
+            table=table,
+            paths=tuple(self.paths[row] for row in chosen),
+            masks=tuple(self.masks[row] for row in chosen),
+            levels={name: tuple(table[name].cat.categories) for name in self.levels},
+        )
+
+    def drop(self, rows: Sequence[int], reason: str) -> Observations:
+        """Leave out some rows and note the reason."""
+        unwanted = set(rows)
+        kept = self.take([row for row in range(len(self)) if row not in unwanted])
+        noted = pd.DataFrame(
+            {"path": [str(self.paths[row]) for row in sorted(unwanted)], "reason": reason}, dtype=object
+        )
+        return replace(kept, dropped=pd.concat([self.dropped, noted], ignore_index=True))
+
+
+def group_observations(
+    observations: Observations, group_by: Sequence[str]
+) -> list[tuple[dict[str, str], Observations]]:
+    """Split by the labels of GroupBy entities.
+
+    Parameters
+    ----------
+    observations : Observations
+    group_by : sequence of str
+        Entities, by long or short name; none gives a single group without labels.
+
+    Returns
+    -------
+    list of (dict of str to str, Observations)
+        Labels of each group and its images, sorted by the labels.
+
+    Raises
+    ------
+    DataError
+        An entity is not one of the images', or some images lack it.
+    """
+    names = [long_name(name) for name in group_by]
+    if not names:
+        return [({}, observations)]
+    for name in names:
+        _check_group_entity(observations, name)
+    rows_of: dict[tuple[str, ...], list[int]] = {}
+    columns = [observations.table[name].astype(object) for name in names]
+    for row, labels in enumerate(zip(*columns, strict=True)):
+        rows_of.setdefault(labels, []).append(row)
+    return [
+        (dict(zip(names, labels, strict=True)), observations.take(rows_of[labels]))
+        for labels in sorted(rows_of)
+    ]
+
+
+def _check_group_entity(observations: Observations, name: str) -> None:
+    if name not in observations.entities:
+        msg = (
+            f"GroupBy names '{name}', but the images have no such entity "
+            f"(they have {', '.join(observations.entities)}). Remove it or correct the name."
+        )
+        raise DataError(msg)
+    absent = observations.table[name].isna()
+    if absent.any():
+        first = observations.paths[int(absent.to_numpy().argmax())]
+        msg = (
+            f"GroupBy names '{name}', which {int(absent.sum())} of {len(observations)} images lack, "
+            f'the first being {first}. Leave these out with a filter ("{name}": "*" in Input).'
+        )
+        raise DataError(msg)

@@ -1,0 +1,346 @@
+"""Command lines: argv to settings to app to exit code.
+
+Only argparse and errors are imported here; everything heavy waits until there is work to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from blmm_bids import __version__
+from blmm_bids.errors import BlmmError, LevelError, MissingInputError, UsageError
+
+if TYPE_CHECKING:
+    from blmm_bids.config.settings import MaskChoice, Settings
+    from blmm_bids.design.contrast_spec import ContrastSpec
+
+LEVELS = ("group", "dataset")
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with this app's exit code for wrong usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting with argparse's 2."""
+        msg = f"{message}\n{self.format_usage().strip()}\nSee {self.prog} --help."
+        raise UsageError(msg)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the BIDS App; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return _guarded(lambda: _run_app(arguments), debug="--debug" in arguments)
+
+
+def main_fit(argv: Sequence[str] | None = None) -> int:
+    """Run ``blmm-fit``; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return _guarded(lambda: _run_fit(arguments), debug="--debug" in arguments)
+
+
+def main_compare(argv: Sequence[str] | None = None) -> int:
+    """Run ``blmm-compare``; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return _guarded(lambda: _run_compare(arguments), debug="--debug" in arguments)
+
+
+def _guarded(run: Callable[[], int], *, debug: bool) -> int:
+    """Turn errors into one message and an exit code."""
+    try:
+        return run()
+    except BlmmError as error:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run the same command again to resume\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"error: {where}{error.strerror or error}\n")
+        return 74
+    except MemoryError:
+        sys.stderr.write("error: out of memory; give --mem a smaller value, or lower --nprocs\n")
+        return 1
+
+
+def app_parser() -> argparse.ArgumentParser:
+    """Build the BIDS App's command line."""
+    parser = _Parser(
+        prog="bids_app_run.py",
+        description="Linear mixed models at every voxel of a BIDS derivatives dataset.",
+        epilog="Every option may be spelt with underscores too (--participant_label).",
+    )
+    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="derivatives dataset, or a raw one with -d")
+    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="where the output dataset goes")
+    parser.add_argument("analysis_level", metavar="{group,dataset}", help="the two are synonyms")
+    parser.add_argument("--version", action="version", version=f"blmm_bids {__version__}")
+    _add_model(parser.add_argument_group("model"))
+    _add_filters(parser.add_argument_group("filters"))
+    _add_masks(parser.add_argument_group("masks"))
+    _add_compute(parser.add_argument_group("compute"))
+    _add_output(parser.add_argument_group("output"))
+    return parser
+
+
+def _add_model(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("-m", "--model", type=Path, metavar="SPEC", help="BIDS Stats Models file, JSON or YAML")
+    group.add_argument("--formula", metavar="TEXT", help="lme4 formula, in place of a spec: 'age + sex + (1 | subject)'")
+    group.add_argument(
+        "--contrast",
+        action="append",
+        default=[],
+        metavar="NAME=EXPR",
+        help="linear expression over design columns ('sex[T.M] - 2*age'); rows separated by ';' give F; may be repeated",
+    )
+
+
+def _add_filters(group: argparse._ArgumentGroup) -> None:
+    many = {"nargs": "+", "default": [], "metavar": "LABEL"}
+    group.add_argument("--participant-label", help="labels, or a file with one a line", **many)  # type: ignore[arg-type]
+    group.add_argument("--exclude-participant-label", help="labels, or a file with one a line", **many)  # type: ignore[arg-type]
+    group.add_argument("--session-label", help="sessions to use", **many)  # type: ignore[arg-type]
+    group.add_argument("-t", "--task-label", "--task-id", help="tasks to use", **many)  # type: ignore[arg-type]
+    group.add_argument("--space", help="spaces to use", **many)  # type: ignore[arg-type]
+    group.add_argument("--res", help="resolutions to use", **many)  # type: ignore[arg-type]
+    group.add_argument("--bids-filter-file", type=Path, metavar="FILE", help="JSON of entities and labels; null: absent")
+    group.add_argument(
+        "-d",
+        "--derivatives",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]PATH",
+        help="derivatives datasets to read images, masks and tables from",
+    )
+    group.add_argument("--bids-database-dir", type=Path, metavar="PATH", help="pybids database to use or make")
+    group.add_argument("--participants-tsv", type=Path, metavar="FILE", help="in place of the datasets' own")
+    group.add_argument("--skip-bids-validation", action="store_true", help="accept a dataset without description")
+    group.add_argument("--validate", action="store_true", help="run bids-validator-deno on BIDS_DIR first")
+
+
+def _add_masks(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--mask", metavar="FILE|template|none", default="none", help="explicit mask (default: none)")
+    group.add_argument("--resample-mask", action="store_true", help="bring a mask on another grid to the images'")
+    group.add_argument(
+        "--input-masks", choices=("auto", "none"), default="auto", help="use the images' own masks (default: auto)"
+    )
+    group.add_argument("--min-n", type=int, metavar="N", help="images that a voxel needs")
+    group.add_argument("--min-percent", type=float, metavar="0..1", help="share of images a voxel needs (default: 0.5)")
+    group.add_argument("--data-mask-threshold", type=float, metavar="X", help="values below X are missing")
+    group.add_argument(
+        "--zeros", choices=("missing", "data"), default="missing", help="what an exact 0 is (default: missing)"
+    )
+    group.add_argument(
+        "--affine-tolerance", type=float, default=1e-3, metavar="MM", help="how far apart images may lie (default: 0.001)"
+    )
+
+
+def _add_compute(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--nprocs", "--n-cpus", type=int, metavar="N", help="worker processes (default: all processors)")
+    group.add_argument("--mem", "--mem-mb", metavar="SIZE", help="total memory: MB when bare, or with K, M, G, T")
+    group.add_argument("-w", "--work-dir", type=Path, metavar="PATH", help="working files (default: OUTPUT_DIR/.work, removed at the end)")
+    group.add_argument("--clean-workdir", action="store_true", help="delete this run's working files at its end")
+    group.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction, default=True, help="use what an earlier run left"
+    )
+    group.add_argument("--cluster", default="local", metavar="BACKEND", help="where workers run (default: local)")
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--outputs", choices=("minimal", "default", "full"), default="default", help="which maps (default: default)"
+    )
+    group.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    group.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
+    group.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def normalise(arguments: Sequence[str]) -> list[str]:
+    """Spell long options with dashes, whatever the user wrote."""
+    result = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        result.append(name.replace("_", "-") + equals + value if argument.startswith("--") else argument)
+    return result
+
+
+def _run_app(arguments: list[str]) -> int:
+    args = app_parser().parse_args(normalise(arguments))
+    if args.analysis_level not in LEVELS:
+        msg = f"analysis level '{args.analysis_level}': wanted one of {', '.join(LEVELS)}; lower levels' outputs are read, not made"
+        raise LevelError(msg)
+    settings = _settings(args, tuple(arguments))
+    from blmm_bids.app.bids_app import run
+
+    set_up_logging(args.verbose, quiet=args.quiet)
+    return run(settings)
+
+
+def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
+    """Turn parsed arguments into the run's settings."""
+    from blmm_bids.bids.dataset import DatasetOptions
+    from blmm_bids.cluster import ClusterOptions, parse_memory
+    from blmm_bids.config.files import read_mapping, read_model_spec
+    from blmm_bids.config.settings import Filters, MaskOptions, Settings, WorkOptions
+    from blmm_bids.design.spec import spec_from_formula
+
+    if (args.model is None) == (args.formula is None):
+        msg = "give either --model SPEC or --formula 'TEXT'"
+        raise UsageError(msg)
+    entities = [read_mapping(args.bids_filter_file, "filter file")] if args.bids_filter_file else []
+    named = {"task": args.task_label, "space": args.space, "res": args.res}
+    entities += [{name: labels} for name, labels in named.items() if labels]
+    output_dir = args.output_dir.absolute()
+    return Settings(
+        output_dir=output_dir,
+        spec=read_model_spec(args.model) if args.model else spec_from_formula(args.formula),
+        dataset=DatasetOptions(
+            bids_dir=args.bids_dir.absolute(),
+            derivatives=tuple(_derivative(text) for text in args.derivatives),
+            database_dir=args.bids_database_dir,
+            participants_tsv=args.participants_tsv,
+            input_masks=args.input_masks,
+            skip_validation=args.skip_bids_validation,
+        ),
+        work=WorkOptions(
+            work_dir=(args.work_dir or output_dir / ".work").absolute(),
+            clean=args.clean_workdir or args.work_dir is None,
+            resume=args.resume,
+        ),
+        filters=Filters(
+            participant_label=_labels(args.participant_label),
+            exclude_participant_label=_labels(args.exclude_participant_label),
+            session_label=tuple(args.session_label),
+            entities=tuple(entities),
+        ),
+        masks=MaskOptions(
+            mask=_mask(args.mask),
+            resample_mask=args.resample_mask,
+            min_n=args.min_n,
+            min_percent=_fraction(args.min_percent),
+            data_mask_threshold=args.data_mask_threshold,
+            zeros=args.zeros,
+            affine_tolerance=args.affine_tolerance,
+        ),
+        cluster=ClusterOptions(
+            backend=args.cluster,
+            n_procs=args.nprocs,
+            mem_bytes=parse_memory(args.mem) if args.mem else None,
+        ),
+        contrasts=tuple(_contrast(text) for text in args.contrast),
+        output_level=args.outputs,
+        dry_run=args.dry_run,
+        validate=args.validate,
+        command=("bids_app_run.py", *arguments),
+    )
+
+
+def _derivative(text: str) -> tuple[str | None, Path]:
+    name, equals, path = text.partition("=")
+    if equals and name and "/" not in name:
+        return name, Path(path).absolute()
+    return None, Path(text).absolute()
+
+
+def _labels(values: Sequence[str]) -> tuple[str, ...]:
+    """Labels, or the lines of a file where the single value names one."""
+    from blmm_bids.bids.selection import read_labels
+
+    if len(values) == 1 and Path(values[0]).is_file():
+        return read_labels(Path(values[0]))
+    return tuple(values)
+
+
+def _mask(text: str) -> MaskChoice:
+    if text == "none":
+        return None
+    if text == "template":
+        return "template"
+    path = Path(text).absolute()
+    if not path.exists():
+        msg = f"--mask {text}: no such file; give a mask image, 'template' or 'none'"
+        raise MissingInputError(msg)
+    return path
+
+
+def _fraction(value: float | None) -> float | None:
+    if value is not None and not 0 <= value <= 1:
+        msg = f"--min-percent {value:g}: wanted a share from 0 to 1" + (
+            f"; for {value:g} % write {value / 100:g}" if 1 < value <= 100 else ""
+        )
+        raise UsageError(msg)
+    return value
+
+
+def _contrast(text: str) -> ContrastSpec:
+    from blmm_bids.design.contrast_spec import ContrastSpec
+
+    name, equals, expression = text.partition("=")
+    if not equals or not name.strip() or not expression.strip():
+        msg = f"--contrast {text}: wanted NAME=EXPR, such as --contrast 'older=age' or 'diff=sex[T.M] - 2*age'"
+        raise UsageError(msg)
+    return ContrastSpec(name=name.strip(), expression=expression.strip())
+
+
+def set_up_logging(verbose: int, *, quiet: bool) -> None:
+    """Send this package's messages to the terminal."""
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("blmm_bids")
+    logger.setLevel(logging.DEBUG)
+    logger.handlers = [handler]
+    logger.propagate = False
+
+
+def _run_fit(arguments: list[str]) -> int:
+    parser = _Parser(prog="blmm-fit", description="Fit the model of a blmm_config.yml.")
+    parser.add_argument("config", type=Path, metavar="CONFIG.yml")
+    parser.add_argument("--version", action="version", version=f"blmm_bids {__version__}")
+    _add_fit_options(parser)
+    args = parser.parse_args(normalise(arguments))
+    from blmm_bids.app.reference import run_reference
+    from blmm_bids.cluster import ClusterOptions, parse_memory
+
+    set_up_logging(args.verbose, quiet=args.quiet)
+    cluster = ClusterOptions(n_procs=args.nprocs, mem_bytes=parse_memory(args.mem) if args.mem else None)
+    return run_reference(args.config, cluster, args.work_dir)
+
+
+def _add_fit_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--nprocs", "--n-cpus", type=int, metavar="N", help="worker processes (default: numNodes, or all)")
+    parser.add_argument("--mem", "--mem-mb", metavar="SIZE", help="total memory (default: MAXMEM a worker)")
+    parser.add_argument("-w", "--work-dir", type=Path, metavar="PATH", help="working files (default: outdir/blmm_work)")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def _run_compare(arguments: list[str]) -> int:
+    parser = _Parser(prog="blmm-compare", description="Likelihood ratio test between two finished runs.")
+    for name in ("smaller", "larger"):
+        parser.add_argument(name, metavar=name.upper(), help="output directory, DIR:NODE where it has several nodes")
+    parser.add_argument("outdir", type=Path, metavar="OUTDIR", help="where the maps go")
+    parser.add_argument("--version", action="version", version=f"blmm_bids {__version__}")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    args = parser.parse_args(normalise(arguments))
+    from blmm_bids.app.compare import run_compare
+
+    set_up_logging(0, quiet=args.quiet)
+    return run_compare(args.smaller, args.larger, args.outdir)

@@ -1,0 +1,18 @@
+"""Run picklable functions on local processes or a cluster; the only room that knows dask."""
+
+from blmm_bids.cluster.backends import BACKENDS, open_cluster
+from blmm_bids.cluster.memory import format_memory, parse_memory
+from blmm_bids.cluster.options import ClusterOptions, LocalResources, local_resources
+from blmm_bids.cluster.runner import Runner, SynchronousRunner
+
+__all__ = [
+    "BACKENDS",
+    "ClusterOptions",
+    "LocalResources",
+    "Runner",
+    "SynchronousRunner",
+    "format_memory",
+    "local_resources",
+    "open_cluster",
+    "parse_memory",
+]

@@ -1,0 +1,77 @@
+"""Worker processes on this machine."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from blmm_bids.cluster.options import ClusterOptions, local_resources
+from blmm_bids.cluster.runner import Runner, SynchronousRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_LOOPBACK = "127.0.0.1"
+# One worker is one processor: threads of numerical libraries would only compete.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "BLIS_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    # Hand memory back to the system between items.
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+}
+
+
+@contextmanager
+def open_local(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
+    """Start local workers, none for a single one: then this process does the work.
+
+    Parameters
+    ----------
+    options : ClusterOptions
+        Processes and memory.
+    work_dir : Path
+        Existing; dask's own files go there.
+
+    Raises
+    ------
+    UsageError
+        Processes or memory that cannot be.
+    """
+    resources = local_resources(options)
+    if resources.n_workers == 1:
+        yield SynchronousRunner(1, resources.bytes_per_worker)
+        return
+    import dask
+    from distributed import Client, LocalCluster
+
+    from blmm_bids.cluster.dask_runner import DASK_CONFIG, DaskRunner
+
+    own_config = {**DASK_CONFIG, "temporary-directory": str(work_dir)}
+    has_dashboard = find_spec("bokeh") is not None
+    with (
+        dask.config.set(own_config),
+        LocalCluster(
+            n_workers=resources.n_workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=resources.bytes_per_worker,
+            host=_LOOPBACK,
+            dashboard_address=f"{_LOOPBACK}:0" if has_dashboard else None,
+            worker_dashboard_address=None,
+            local_directory=str(work_dir),
+            silence_logs=logging.CRITICAL,
+            # On a shared machine other users reach the loopback ports, and a scheduler runs what it is told.
+            security=find_spec("cryptography") is not None,
+            env=WORKER_ENVIRONMENT,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        dashboard = cluster.dashboard_link if has_dashboard else None
+        yield DaskRunner(client, resources.n_workers, resources.bytes_per_worker, dashboard)

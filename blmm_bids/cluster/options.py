@@ -1,0 +1,97 @@
+"""What the user may say about where the work runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blmm_bids.cluster.machine import usable_cpus, usable_memory
+from blmm_bids.cluster.memory import format_memory
+from blmm_bids.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# The main process of a local run: pandas, pybids, nibabel, the scheduler and the maps being written.
+DRIVER_BYTES = 300 * 2**20
+# The same without a scheduler, beyond what any worker needs.
+_ALONE_BYTES = 120 * 2**20
+# Below this a worker holds its libraries and hardly any data; fewer workers are better then.
+_MIN_WORKER_BYTES = 320 * 2**20
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where to run, and on how much.
+
+    Attributes
+    ----------
+    backend : str
+        One of `blmm_bids.cluster.BACKENDS`.
+    n_procs : int, optional
+        Worker processes on this machine; as many as processors by default.
+    mem_bytes : int, optional
+        Total for this machine, scheduler included; 90 % of what is available by default.
+    config_file : Path, optional
+        dask-jobqueue's own YAML.
+    n_workers : int, optional
+        Workers to ask a scheduler for.
+    adapt : (int, int), optional
+        Fewest and most workers to ask a scheduler for.
+    scheduler_file : Path, optional
+        Of an external dask scheduler.
+    """
+
+    backend: str = "local"
+    n_procs: int | None = None
+    mem_bytes: int | None = None
+    config_file: Path | None = None
+    n_workers: int | None = None
+    adapt: tuple[int, int] | None = None
+    scheduler_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class LocalResources:
+    """Share of this machine.
+
+    Attributes
+    ----------
+    n_workers : int
+        Worker processes; one means that the main process does the work.
+    mem_bytes : int
+        Total.
+    bytes_per_worker : int
+        What a worker process may use, its libraries included.
+    """
+
+    n_workers: int
+    mem_bytes: int
+    bytes_per_worker: int
+
+
+def local_resources(options: ClusterOptions) -> LocalResources:
+    """Divide the machine, or the part that the user names, among local workers.
+
+    Without ``n_procs``, memory too small for all processors means fewer workers.
+
+    Raises
+    ------
+    UsageError
+        ``n_procs`` below one, or memory that does not even hold the main process.
+    """
+    mem_bytes = usable_memory() if options.mem_bytes is None else options.mem_bytes
+    if options.n_procs is not None and options.n_procs < 1:
+        msg = f"--nprocs {options.n_procs}: wanted at least 1"
+        raise UsageError(msg)
+    if options.n_procs is None:
+        affordable = (mem_bytes - DRIVER_BYTES) // _MIN_WORKER_BYTES
+        n_workers = max(min(usable_cpus(), affordable), 1)
+    else:
+        n_workers = options.n_procs
+    own_bytes = DRIVER_BYTES if n_workers > 1 else _ALONE_BYTES
+    bytes_per_worker = (mem_bytes - own_bytes) // n_workers
+    if bytes_per_worker <= 0:
+        msg = f"{format_memory(mem_bytes)} do not hold {n_workers} workers; raise --mem or lower --nprocs"
+        raise UsageError(msg)
+    return LocalResources(n_workers, mem_bytes, bytes_per_worker)

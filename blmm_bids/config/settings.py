@@ -1,0 +1,165 @@
+"""Everything a run of the BIDS App needs to know, in one frozen record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from blmm_bids.bids.dataset import DatasetOptions
+from blmm_bids.bids.selection import Selection, merge_filters, selection_from_input
+from blmm_bids.cluster import ClusterOptions
+from blmm_bids.design.contrast_spec import ContrastSpec
+from blmm_bids.design.spec import ModelSpec
+
+MaskChoice = Path | Literal["template"] | None
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the command line selects, on top of the model spec's Input.
+
+    Attributes
+    ----------
+    participant_label, exclude_participant_label, session_label : tuple of str
+        Labels, with or without their key.
+    entities : tuple of Mapping
+        Further filters, later ones winning: ``--bids-filter-file``, then ``--task-label`` and so on.
+    """
+
+    participant_label: tuple[str, ...] = ()
+    exclude_participant_label: tuple[str, ...] = ()
+    session_label: tuple[str, ...] = ()
+    entities: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """Which voxels are analysed, and what counts as missing. None: the model spec decides.
+
+    Attributes
+    ----------
+    mask : Path, "template" or None
+        Explicit mask.
+    resample_mask : bool
+        Bring a mask on another grid to the images'.
+    min_n : int or None
+        Fewest images a voxel needs.
+    min_percent : float or None
+        Smallest share of the images a voxel needs, 0 to 1.
+    data_mask_threshold : float or None
+        Values below are missing.
+    zeros : {"missing", "data"}
+        What an exact 0 is.
+    affine_tolerance : float
+        mm at the corners of the volume by which images may lie apart.
+    """
+
+    mask: MaskChoice = None
+    resample_mask: bool = False
+    min_n: int | None = None
+    min_percent: float | None = None
+    data_mask_threshold: float | None = None
+    zeros: Literal["missing", "data"] = "missing"
+    affine_tolerance: float = 1e-3
+
+
+@dataclass(frozen=True)
+class WorkOptions:
+    """The working directory and what a rerun does with it.
+
+    Attributes
+    ----------
+    work_dir : Path
+        Where parts and block results are kept.
+    clean : bool
+        Remove what the run put there when it has succeeded.
+    resume : bool
+        Use what an earlier run left there.
+    """
+
+    work_dir: Path
+    clean: bool = False
+    resume: bool = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run of the BIDS App.
+
+    Attributes
+    ----------
+    output_dir : Path
+        Root of the output dataset.
+    spec : ModelSpec
+        The model.
+    dataset : DatasetOptions
+        Where the data are.
+    filters, masks, cluster, work
+        The rooms' options.
+    contrasts : tuple of ContrastSpec
+        Added to every node (``--contrast``).
+    output_level : {"minimal", "default", "full"}
+        Which maps are written.
+    dry_run : bool
+        Stop after the work summary.
+    validate : bool
+        Run the BIDS validator on the input first.
+    command : tuple of str
+        The command line.
+    """
+
+    output_dir: Path
+    spec: ModelSpec
+    dataset: DatasetOptions
+    work: WorkOptions
+    filters: Filters = field(default_factory=Filters)
+    masks: MaskOptions = field(default_factory=MaskOptions)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
+    contrasts: tuple[ContrastSpec, ...] = ()
+    output_level: Literal["minimal", "default", "full"] = "default"
+    dry_run: bool = False
+    validate: bool = False
+    command: tuple[str, ...] = ()
+
+    @property
+    def selection(self) -> Selection:
+        """Input block and filters as one selection."""
+        return selection_from_input(
+            merge_filters(self.spec.input, *self.filters.entities),
+            participant_label=self.filters.participant_label,
+            exclude_participant_label=self.filters.exclude_participant_label,
+            session_label=self.filters.session_label,
+        )
+
+    @property
+    def nodes(self) -> tuple[Any, ...]:
+        """The spec's nodes with the command line's contrasts."""
+        return tuple(
+            replace(node, contrasts=(*node.contrasts, *self.contrasts)) for node in self.spec.nodes
+        )
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Settings as JSON can hold them, for ``logs/settings.json``; no path outside of the datasets."""
+        return {
+            "Filters": _plain(self.filters),
+            "Masks": _plain(self.masks),
+            "OutputLevel": self.output_level,
+            "InputMasks": self.dataset.input_masks,
+            "Cluster": {"Backend": self.cluster.backend},
+            "Contrasts": [_plain(contrast) for contrast in self.contrasts],
+        }
+
+
+def _plain(value: Any) -> Any:
+    """Records, tuples and paths as JSON types; a path is its name alone."""
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    return value

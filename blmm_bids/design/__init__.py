@@ -1,0 +1,1 @@
+"""Model spec and observation table in, design and contrasts out."""

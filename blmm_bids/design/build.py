@@ -1,0 +1,296 @@
+"""Turn a node of the model spec and a table of observations into a design.
+
+Which rows stay is decided once, in this order: rows with a missing value in a variable that the model uses
+go, then those that Filter and DropNA remove. Only then are the transformations run again, over the rows that
+stay, so that every mean and every scale is that of the images that are fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from blmm_bids.design import checks
+from blmm_bids.design.bars import Bar
+from blmm_bids.design.columns import (
+    Variables,
+    categorical_values,
+    enumerate_names,
+    group_codes,
+    is_categorical,
+)
+from blmm_bids.design.contrasts import build_contrasts
+from blmm_bids.design.formula import INTERCEPT, ModelMatrix, ParsedFormula, model_matrix, parse_formula
+from blmm_bids.design.spec import NodeSpec
+from blmm_bids.design.transforms import apply_instructions
+from blmm_bids.errors import DataError, ModelSpecError
+from blmm_bids.stats.model import Contrast, Design, RandomTerm
+
+VariableKind = Literal["numeric", "categorical", "grouping"]
+
+
+@dataclass(frozen=True)
+class VariableInfo:
+    """What ``--dry-run`` says of a variable.
+
+    Attributes
+    ----------
+    name : str
+        Column name.
+    kind : {"numeric", "categorical", "grouping"}
+        How the model uses it; a grouping factor that is a covariate too is a covariate here.
+    levels : tuple of str
+        Levels over the images that are used; empty for numbers.
+    reference : str or None
+        First level, that of treatment coding.
+    counts : tuple of int
+        Images of each level.
+    n_missing : int
+        Images in which it was missing, before any were dropped.
+    minimum, mean, maximum : float or None
+        Of numbers, over the images that are used.
+    """
+
+    name: str
+    kind: VariableKind
+    levels: tuple[str, ...] = ()
+    reference: str | None = None
+    counts: tuple[int, ...] = ()
+    n_missing: int = 0
+    minimum: float | None = None
+    mean: float | None = None
+    maximum: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltDesign:
+    """A design and how it came about.
+
+    Attributes
+    ----------
+    design : Design
+        X and the random terms.
+    rows : tuple of int
+        Positions of the table's rows that are used, in order.
+    dropped : tuple of (int, str)
+        Position and reason of each row that is not.
+    contrasts : tuple of Contrast
+        Explicit, dummy and anova contrasts.
+    variables : tuple of VariableInfo
+        Every variable of the model.
+    warnings : tuple of str
+        What the user should look at.
+    formula_text : str
+        The model as one lme4-like line.
+    fixef_terms : mapping of str to tuple of str
+        Term of the fixed part to its columns.
+    """
+
+    design: Design
+    rows: tuple[int, ...]
+    dropped: tuple[tuple[int, str], ...]
+    contrasts: tuple[Contrast, ...]
+    variables: tuple[VariableInfo, ...]
+    warnings: tuple[str, ...]
+    formula_text: str
+    fixef_terms: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows that are fitted, with the variables as the model sees them."""
+
+    variables: Variables
+    rows: tuple[int, ...]
+    dropped: tuple[tuple[int, str], ...]
+    n_missing: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """A node's formulas, parsed."""
+
+    fixed: ParsedFormula
+    bars: tuple[tuple[Bar, ParsedFormula], ...]
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Every column that the model reads."""
+        names = list(self.fixed.variables)
+        for bar, effects in self.bars:
+            names += [*effects.variables, *bar.group_names]
+        return tuple(dict.fromkeys(names))
+
+
+def build_design(
+    node: NodeSpec, table: pd.DataFrame, ambiguous: Mapping[str, tuple[str, ...]] | None = None
+) -> BuiltDesign:
+    """Build and check the design of one node, before any image is read.
+
+    Parameters
+    ----------
+    node : NodeSpec
+        The model.
+    table : DataFrame
+        One row an image: entities and covariates. It is not changed.
+    ambiguous : mapping of str to tuple of str, optional
+        Names found in several tables, to the qualified names that are columns.
+
+    Returns
+    -------
+    BuiltDesign
+        Design of the rows that have every variable of the model.
+
+    Raises
+    ------
+    ModelSpecError
+        Unknown or ambiguous names, contrasts that name no column, functions with wrong arguments.
+    DataError
+        A design that cannot be fitted: rank, levels, too few images.
+
+    Notes
+    -----
+    1. Missing values, Filter and DropNA decide the rows. 2. Transformations, X and the random terms are
+    computed over them. 3. Checks. 4. Contrasts.
+    """
+    ambiguous = ambiguous or {}
+    table = table.reset_index(drop=True)
+    parts = _Parts(parse_formula(node.formula), tuple((bar, parse_formula(bar.effects)) for bar in node.bars))
+    if node.response and (node.response in table.columns or node.response in ambiguous):
+        msg = (
+            f"the left side '{node.response}' of the formula is a variable; the images are the "
+            "response: remove it"
+        )
+        raise ModelSpecError(msg)
+
+    # 1. Rows.
+    fitted = _fitted_rows(node, parts.used, table, ambiguous)
+    n_obs = len(fitted.rows)
+
+    # 2. Columns.
+    matrix = model_matrix(parts.fixed, fitted.variables, n_obs)
+    terms = tuple(
+        term for bar, effects in parts.bars for term in _random_terms(bar, effects, fitted.variables)
+    )
+
+    # 3. Checks.
+    warnings = _check(node, parts, fitted, matrix, terms)
+
+    # 4. Contrasts.
+    contrasts = build_contrasts(
+        node.contrasts, node.dummy_contrasts, matrix.columns, matrix.terms, anova=node.options.anova
+    )
+    return BuiltDesign(
+        design=Design(matrix.values, matrix.columns, terms),
+        rows=fitted.rows,
+        dropped=fitted.dropped,
+        contrasts=contrasts,
+        variables=tuple(_describe_variables(parts, fitted)),
+        warnings=tuple(warnings),
+        formula_text=node.formula_text,
+        fixef_terms=matrix.terms,
+    )
+
+
+def _fitted_rows(
+    node: NodeSpec, used: Sequence[str], table: pd.DataFrame, ambiguous: Mapping[str, tuple[str, ...]]
+) -> _Rows:
+    """Decide the rows, then run the transformations over them."""
+    if table.empty:
+        msg = "no image is left to fit"
+        raise DataError(msg)
+    instructions = node.transformations
+    everything = apply_instructions(instructions, table, ambiguous, drop_rows=False).table
+    missing = _missing(used, Variables(everything, ambiguous))
+    reasons = {row: f"{enumerate_names(names)} missing" for row, names in missing.items()}
+    complete = table.drop(index=list(reasons))
+    if len(complete):
+        reasons |= apply_instructions(instructions, complete, ambiguous, drop_rows=True).dropped
+    rows = tuple(row for row in range(len(table)) if row not in reasons)
+    n_missing = {name: sum(name in names for names in missing.values()) for name in used}
+    if not rows:
+        counts = enumerate_names([f"{name} in {count}" for name, count in n_missing.items() if count])
+        filtered = len(reasons) - len(missing)
+        msg = (
+            f"no image is left: of {len(table)}, variables are missing ({counts}) and Filter or DropNA "
+            f"removed {filtered}"
+        )
+        raise DataError(msg)
+    kept = apply_instructions(instructions, table.loc[list(rows)], ambiguous, drop_rows=False).table
+    variables = Variables(kept, ambiguous)
+    if again := _missing(used, variables):
+        names = sorted({name for names in again.values() for name in names})
+        msg = (
+            f"variable {enumerate_names(names)} is missing after the transformations of the rows that "
+            "are fitted"
+        )
+        raise DataError(msg)
+    return _Rows(variables, rows, tuple(sorted(reasons.items())), n_missing)
+
+
+def _missing(used: Iterable[str], variables: Variables) -> dict[int, list[str]]:
+    """List the variables that each row lacks."""
+    missing: dict[int, list[str]] = {}
+    for name in used:
+        for row in np.flatnonzero(variables[name].isna().to_numpy()):
+            missing.setdefault(int(row), []).append(name)
+    return missing
+
+
+def _random_terms(bar: Bar, effects: ParsedFormula, variables: Variables) -> list[RandomTerm]:
+    """Make one term of a bar, or one a formula term where the bar is ``||``."""
+    refs, levels = group_codes([variables[name] for name in bar.group_names])
+    group = ":".join(bar.group_names)
+    formulas = [effects]
+    if not bar.correlated:
+        # As lme4's expandDoubleVert: each term alone, so a categorical gets all its levels' columns.
+        formulas = [
+            ParsedFormula(effects.text, (term,), {name: effects.factors[name] for name in term})
+            for term in effects.terms
+        ]
+    return [
+        RandomTerm(group, levels, refs, matrix.values, matrix.columns)
+        for matrix in (model_matrix(formula, variables, variables.n_obs) for formula in formulas)
+    ]
+
+
+def _check(
+    node: NodeSpec, parts: _Parts, fitted: _Rows, matrix: ModelMatrix, terms: Sequence[RandomTerm]
+) -> list[str]:
+    """Run every check; return the warnings."""
+    covariates = parts.fixed.covariates
+    warnings = checks.check_variables(fitted.variables, covariates, has_intercept=INTERCEPT in matrix.columns)
+    checks.check_fixed(matrix)
+    warnings += checks.check_terms(terms, len(fitted.rows), safe_mode=node.options.safe_mode)
+    groups = [bar.group_names for bar, _ in parts.bars]
+    warnings += checks.unsplit_warnings(fitted.variables, covariates, parts.fixed.splits, groups)
+    return warnings
+
+
+def _describe_variables(parts: _Parts, fitted: _Rows) -> Iterable[VariableInfo]:
+    covariates = {*parts.fixed.variables, *(name for _, effects in parts.bars for name in effects.variables)}
+    coded = {
+        factor.variables[0]
+        for formula in (parts.fixed, *(effects for _, effects in parts.bars))
+        for factor in formula.factors.values()
+        if not isinstance(factor, str) and factor.text.startswith("C(") and factor.variables
+    }
+    for name in parts.used:
+        values = fitted.variables[name]
+        n_missing = fitted.n_missing[name]
+        if name in covariates and name not in coded and not is_categorical(values):
+            numbers = values.to_numpy()
+            low, mean, high = float(numbers.min()), float(numbers.mean()), float(numbers.max())
+            yield VariableInfo(name, "numeric", n_missing=n_missing, minimum=low, mean=mean, maximum=high)
+            continue
+        labels = categorical_values(values)
+        levels = tuple(str(level) for level in labels.cat.categories)
+        counts = tuple(int(count) for count in labels.value_counts().reindex(levels))
+        if name in covariates:
+            yield VariableInfo(name, "categorical", levels, levels[0], counts, n_missing)
+        else:
+            yield VariableInfo(name, "grouping", levels, None, counts, n_missing)

@@ -1,0 +1,329 @@
+"""Turn contrasts as written into rows of weights over the design's columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blmm_bids.design.columns import did_you_mean, enumerate_names
+from blmm_bids.design.contrast_spec import ContrastSpec, DummySpec
+from blmm_bids.design.formula import INTERCEPT
+from blmm_bids.errors import ModelSpecError
+from blmm_bids.stats.model import Contrast
+
+FloatArray = NDArray[np.float64]
+Terms = Mapping[str, tuple[str, ...]]
+
+MAX_DEPTH = 30
+"""Deepest nesting of parentheses in an expression."""
+
+_NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?(?![\w.])")
+_WORD = re.compile(r"[\w.]+(?:\[[^\]]*\])?|\S")
+
+
+def build_contrast(spec: ContrastSpec, columns: Sequence[str], terms: Terms) -> Contrast:
+    """Resolve one contrast.
+
+    Parameters
+    ----------
+    spec : ContrastSpec
+        Conditions and weights, or an expression.
+    columns : sequence of str
+        Names of the columns of X.
+    terms : mapping of str to tuple of str
+        Term name to its columns.
+
+    Returns
+    -------
+    Contrast
+        T for one row, F for several or where asked for.
+
+    Raises
+    ------
+    ModelSpecError
+        A condition that is no column, a row of zeros, or rows that depend on each other.
+    """
+    test: Literal["t", "F"]
+    if spec.expression:
+        L, test = parse_expression_contrast(spec.expression, columns, terms, f"contrast '{spec.name}'")
+        test = spec.test or test
+    else:
+        L = np.zeros((len(spec.weights), len(columns)))
+        for index, condition in enumerate(spec.conditions):
+            where = _column_index(condition, columns, terms, spec.name)
+            L[:, where] = [row[index] for row in spec.weights]
+        test = spec.test or ("t" if len(L) == 1 else "F")
+    _check_rows(spec.name, L)
+    return Contrast(spec.name, L, test)
+
+
+def build_contrasts(
+    specs: Iterable[ContrastSpec],
+    dummy: DummySpec | None,
+    columns: Sequence[str],
+    terms: Terms,
+    *,
+    anova: bool = False,
+) -> tuple[Contrast, ...]:
+    """Resolve all contrasts of a node.
+
+    Parameters
+    ----------
+    specs : iterable of ContrastSpec
+        Explicit contrasts; they come first.
+    dummy : DummySpec or None
+        One contrast per column, named exactly as its column.
+    columns, terms
+        As for `build_contrast`.
+    anova : bool
+        Add ``anova_<term>``, a marginal F per term but the intercept.
+
+    Returns
+    -------
+    tuple of Contrast
+        Names differ; a dummy contrast that repeats an explicit one is left out.
+
+    Raises
+    ------
+    ModelSpecError
+        As `build_contrast`, or two different contrasts of one name.
+    """
+    contrasts = [build_contrast(spec, columns, terms) for spec in specs]
+    identity = np.eye(len(columns))
+    if dummy is not None:
+        contrasts += [
+            Contrast(columns[index], identity[[index]], dummy.test)
+            for index in _dummy_columns(dummy, columns, terms)
+        ]
+    if anova:
+        contrasts += [
+            Contrast(f"anova_{term}", identity[[columns.index(name) for name in names]], "F")
+            for term, names in terms.items()
+            if names and term != INTERCEPT
+        ]
+    return tuple(_unique(contrasts))
+
+
+def parse_expression_contrast(
+    expression: str, columns: Sequence[str], terms: Terms, where: str
+) -> tuple[FloatArray, Literal["t", "F"]]:
+    """Read a linear expression over columns.
+
+    Parameters
+    ----------
+    expression : str
+        ``"sex[T.M] - 2*age"``; rows separated by ``;``; or a bare term's name for its joint F. A name that is
+        both a column and a term is the column.
+    columns, terms
+        As for `build_contrast`.
+    where : str
+        The contrast, for messages.
+
+    Returns
+    -------
+    L : (contrast, fixef) float64
+        Weights.
+    test : {"t", "F"}
+        F where there is a ``;`` or a term.
+
+    Raises
+    ------
+    ModelSpecError
+        Names that are no columns, products of columns, constants.
+    """
+    stripped = expression.strip().strip("`")
+    if stripped not in columns and (names := _term_columns(stripped, terms)):
+        return np.eye(len(columns))[[list(columns).index(name) for name in names]], "F"
+    rows = [part for part in _split_rows(expression, columns) if part.strip()]
+    if not rows:
+        msg = f"{where} is empty"
+        raise ModelSpecError(msg)
+    L = np.vstack([_Linear(row, columns, terms, where).parse() for row in rows])
+    return L, ("F" if len(rows) > 1 else "t")
+
+
+def _term_columns(name: str, terms: Terms) -> tuple[str, ...]:
+    """Find a term whatever the order of its factors."""
+    wanted = sorted(part.strip() for part in name.split(":"))
+    for term, names in terms.items():
+        if term == name or sorted(term.split(":")) == wanted:
+            return names
+    return ()
+
+
+def _column_index(condition: str, columns: Sequence[str], terms: Terms, contrast: str) -> int:
+    if condition in columns:
+        return list(columns).index(condition)
+    known = enumerate_names(columns)
+    msg = f"contrast '{contrast}' names '{condition}', which is no column of the design (has {known})"
+    if names := _term_columns(condition, terms):
+        raise ModelSpecError(f"{msg}; the term '{condition}' has {enumerate_names(names)}")
+    raise ModelSpecError(msg + did_you_mean(condition, columns))
+
+
+def _dummy_columns(dummy: DummySpec, columns: Sequence[str], terms: Terms) -> list[int]:
+    if dummy.contrasts is None:
+        return list(range(len(columns)))
+    indices: list[int] = []
+    for name in dummy.contrasts:
+        names = (name,) if name in columns else _term_columns(name, terms)
+        indices += [_column_index(column, columns, terms, "DummyContrasts") for column in names or (name,)]
+    return list(dict.fromkeys(indices))
+
+
+def _check_rows(name: str, L: FloatArray) -> None:
+    if not np.isfinite(L).all():
+        msg = f"contrast '{name}' has a weight that is not finite"
+        raise ModelSpecError(msg)
+    zero = np.flatnonzero(~L.any(axis=1))
+    if len(zero):
+        msg = f"contrast '{name}' has only zero weights" + (f" in row {zero[0] + 1}" if len(L) > 1 else "")
+        raise ModelSpecError(msg)
+    if np.linalg.matrix_rank(L / np.abs(L).max(axis=1, keepdims=True)) < len(L):
+        msg = f"contrast '{name}' has rows that are linear combinations of others; remove the redundant ones"
+        raise ModelSpecError(msg)
+
+
+def _unique(contrasts: Iterable[Contrast]) -> Iterable[Contrast]:
+    seen: dict[str, Contrast] = {}
+    for contrast in contrasts:
+        earlier = seen.setdefault(contrast.name, contrast)
+        if earlier is contrast:
+            yield contrast
+        elif earlier.test != contrast.test or not np.array_equal(earlier.L, contrast.L):
+            msg = f"two different contrasts are named '{contrast.name}'; rename the one in Contrasts"
+            raise ModelSpecError(msg)
+
+
+def _split_rows(expression: str, columns: Sequence[str]) -> list[str]:
+    """Split at semicolons that are not part of a column's name."""
+    rows, start, position = [], 0, 0
+    while position < len(expression):
+        name = _known_name(expression, position, columns)
+        if name:
+            position += len(name)
+            continue
+        if expression[position] == ";":
+            rows.append(expression[start:position])
+            start = position + 1
+        position += 1
+    return [*rows, expression[start:]]
+
+
+def _known_name(text: str, position: int, names: Sequence[str]) -> str:
+    """Return the longest known name at a position that does not end inside a word."""
+    best = ""
+    for name in names:
+        if len(name) > len(best) and text.startswith(name, position):
+            following = text[position + len(name) : position + len(name) + 1]
+            if not (_is_word(name[-1:]) and _is_word(following)):
+                best = name
+    if best and _is_word(best[0]) and position and _is_word(text[position - 1]):
+        return ""
+    return best
+
+
+def _is_word(char: str) -> bool:
+    return bool(char) and (char.isalnum() or char == "_")
+
+
+class _Linear:
+    """Recursive descent over one row: sums, multiples and parentheses.
+
+    A value is a vector over (1, columns): the constant's place is only for numbers inside products.
+    """
+
+    def __init__(self, text: str, columns: Sequence[str], terms: Terms, where: str) -> None:
+        self.text, self.columns, self.terms, self.where = text, columns, terms, where
+        self.position = 0
+        self.depth = 0
+
+    def parse(self) -> FloatArray:
+        value = self._sum()
+        if self._peek():
+            raise self._error(f"expected + or - before '{self._word()}'")
+        if value[0] != 0:
+            msg = f"adds the constant {value[0]:g}; the intercept's column is '{INTERCEPT}'"
+            raise self._error(msg)
+        return np.asarray(value[1:], dtype=np.float64)
+
+    def _sum(self) -> FloatArray:
+        value = self._product()
+        while (sign := self._peek()) in ("+", "-"):
+            self.position += 1
+            right = self._product()
+            value = value + right if sign == "+" else value - right
+        return value
+
+    def _product(self) -> FloatArray:
+        value = self._atom()
+        while (sign := self._peek()) in ("*", "/"):
+            self.position += 1
+            right = self._atom()
+            if sign == "/" and (right[1:].any() or right[0] == 0):
+                raise self._error("divides by a column or by zero")
+            if value[1:].any() and right[1:].any():
+                raise self._error("multiplies two columns; a contrast is linear")
+            with np.errstate(all="ignore"):
+                value = value / right[0] if sign == "/" else self._scaled(value, right)
+        return value
+
+    @staticmethod
+    def _scaled(left: FloatArray, right: FloatArray) -> FloatArray:
+        scaled = right * left[0] if right[1:].any() else left * right[0]
+        return np.asarray(scaled, dtype=np.float64)
+
+    def _atom(self) -> FloatArray:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self._error("is nested too deeply")
+        value = self._signed_atom()
+        self.depth -= 1
+        return value
+
+    def _signed_atom(self) -> FloatArray:
+        char = self._peek()
+        value = np.zeros(len(self.columns) + 1)
+        if name := _known_name(self.text, self.position, self.columns):
+            self.position += len(name)
+            value[1 + list(self.columns).index(name)] = 1.0
+            return value
+        if match := _NUMBER.match(self.text, self.position):
+            self.position = match.end()
+            value[0] = float(match.group())
+            return value
+        if char in ("+", "-"):
+            self.position += 1
+            return self._atom() if char == "+" else -self._atom()
+        if char == "(":
+            self.position += 1
+            value = self._sum()
+            if self._peek() != ")":
+                raise self._error("has a '(' that is never closed")
+            self.position += 1
+            return value
+        if not char:
+            raise self._error("ends where a column was expected")
+        raise self._unknown(self._word())
+
+    def _peek(self) -> str:
+        while self.position < len(self.text) and self.text[self.position].isspace():
+            self.position += 1
+        return self.text[self.position : self.position + 1]
+
+    def _word(self) -> str:
+        match = _WORD.match(self.text, self.position)
+        return match.group() if match else ""
+
+    def _unknown(self, word: str) -> ModelSpecError:
+        if names := _term_columns(word, self.terms):
+            return self._error(f"uses the term '{word}' in a sum; its columns are {enumerate_names(names)}")
+        known = f"(has {enumerate_names(self.columns)}){did_you_mean(word, self.columns)}"
+        return self._error(f"uses '{word}', which is no column of the design {known}")
+
+    def _error(self, message: str) -> ModelSpecError:
+        return ModelSpecError(f"{self.where}: '{self.text.strip()}' {message}")

@@ -1,0 +1,77 @@
+"""Errors a user can act on, each with the exit code of the BIDS execution specification.
+
+A message says what is wrong, where, what was wanted and what to do next. Only errors of this
+tree reach the user without a traceback; anything else is a bug of ours.
+"""
+
+from __future__ import annotations
+
+
+class BlmmError(Exception):
+    """Base of all errors that the user sees as one message.
+
+    Attributes
+    ----------
+    exit_code : int
+        The process's exit code when this error ends the run.
+    """
+
+    exit_code = 1
+
+
+class InvalidBIDSError(BlmmError):
+    """The dataset is not a BIDS dataset, or one of its own files breaks the standard."""
+
+    exit_code = 16
+
+
+class LevelError(BlmmError):
+    """The analysis level on the command line is not one that this app has."""
+
+    exit_code = 17
+
+
+class NoMatchError(BlmmError):
+    """The filters matched nothing."""
+
+    exit_code = 18
+
+
+class UsageError(BlmmError):
+    """The command line or an option's value is wrong."""
+
+    exit_code = 64
+
+
+class ModelSpecError(UsageError):
+    """The model spec, a formula, a contrast or a config file is wrong."""
+
+
+class DataError(BlmmError):
+    """The data cannot be used: shapes, affines, unreadable images, a rank-deficient design."""
+
+    exit_code = 65
+
+
+class MissingInputError(BlmmError):
+    """A file or directory that was named does not exist or cannot be read."""
+
+    exit_code = 66
+
+
+class OutputError(BlmmError):
+    """An output or working directory cannot be created."""
+
+    exit_code = 73
+
+
+class StorageError(BlmmError):
+    """Reading or writing failed in the middle: disk full, quota, a truncated part."""
+
+    exit_code = 74
+
+
+class TemporaryError(BlmmError):
+    """Workers were lost or the walltime ended; running the same command again resumes."""
+
+    exit_code = 75

@@ -1,0 +1,184 @@
+"""Read the values of one image at the voxels asked for, and say which are missing."""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from blmm_bids.errors import DataError, StorageError
+from blmm_bids.images.header import ImageHeader, read_header
+
+_inflater: Any = zlib
+with suppress(ImportError):  # several times as fast, where it is built for this machine
+    from isal import isal_zlib as _inflater
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_GZIP_BITS = 31
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class MissingRule:
+    """When a value that is a number counts as missing all the same.
+
+    Attributes
+    ----------
+    threshold : float, optional
+        Values below it are missing; compared in the precision of the image.
+    zeros : {"missing", "data"}
+        What 0 means.
+    """
+
+    threshold: float | None = None
+    zeros: Literal["missing", "data"] = "missing"
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelReader:
+    """Reads the same voxels of many images of one shape.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of every image.
+    voxels : (voxel,) int64, optional
+        Flat indices in C order of ``shape``; all voxels where None.
+    """
+
+    shape: tuple[int, int, int]
+    voxels: NDArray[np.int64] | None = None
+    _positions: NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Find each voxel's place on disk, where the first axis is the fastest."""
+        size = self.shape[0] * self.shape[1] * self.shape[2]
+        voxels = np.arange(size, dtype=np.int64) if self.voxels is None else self.voxels
+        x, y, z = np.unravel_index(voxels, self.shape)
+        positions = np.ravel_multi_index((x, y, z), self.shape, order="F").astype(np.int64)
+        object.__setattr__(self, "_positions", positions)
+
+    def read(self, path: Path) -> NDArray[np.floating[Any]]:
+        """Values of an image, (voxel,) float64 where stored as float64, else float32.
+
+        Scaling (``scl_slope``, ``scl_inter``) is applied in float64.
+
+        Raises
+        ------
+        DataError
+            Unreadable, truncated, or of another shape.
+        MissingInputError
+            No such file.
+        """
+        header = read_header(path)
+        if header.shape != self.shape:
+            msg = f"{path}: shape {header.shape}, wanted {self.shape}; was the file changed during the run?"
+            raise DataError(msg)
+        stored = _stored_values(header).take(self._positions)
+        if header.is_scaled:
+            stored = stored.astype(np.float64) * header.slope + header.inter
+        with np.errstate(over="ignore"):
+            return stored.astype(header.value_dtype, copy=False)
+
+
+def read_values(path: Path, voxels: NDArray[np.int64] | None = None) -> NDArray[np.floating[Any]]:
+    """Values of a 3-D image at flat C-order indices, or at all voxels.
+
+    Raises
+    ------
+    DataError
+        Unreadable or not 3-D.
+    MissingInputError
+        No such file.
+    """
+    shape = read_header(path).shape
+    if len(shape) != 3:
+        msg = f"{path}: has {len(shape)} dimensions {shape}; wanted one 3-D volume"
+        raise DataError(msg)
+    return VoxelReader((shape[0], shape[1], shape[2]), voxels).read(path)
+
+
+def mark_missing(
+    values: NDArray[np.floating[Any]], rule: MissingRule, inside: NDArray[np.bool_] | None = None
+) -> int:
+    """Set missing values to NaN, in place.
+
+    Parameters
+    ----------
+    values : (voxel,) float
+        Of one image.
+    rule : MissingRule
+        Threshold and the meaning of zero.
+    inside : (voxel,) bool, optional
+        The image's own mask.
+
+    Returns
+    -------
+    int
+        How many values were infinite (inside the mask).
+    """
+    if inside is not None:
+        np.copyto(values, np.nan, where=~inside)
+    infinite = np.isinf(values)
+    n_inf = int(np.count_nonzero(infinite))
+    if n_inf:
+        np.copyto(values, np.nan, where=infinite)
+    if rule.zeros == "missing":
+        np.copyto(values, np.nan, where=values == 0)
+    if rule.threshold is not None:
+        np.copyto(values, np.nan, where=values < rule.threshold)
+    return n_inf
+
+
+def _stored_values(header: ImageHeader) -> NDArray[Any]:
+    """Flat array of the numbers on disk, in disk order."""
+    n_bytes = header.n_values * header.dtype.itemsize
+    try:
+        if header.is_gzip:
+            content = _inflate(header.path, header.offset + n_bytes)
+        else:
+            content = header.path.read_bytes()
+    except OSError as error:
+        msg = f"{header.path}: reading failed ({error.strerror or error}); check the disk and run again"
+        raise StorageError(msg) from error
+    if len(content) != header.offset + n_bytes:
+        few = "fewer" if len(content) < header.offset + n_bytes else "more"
+        msg = (
+            f"{header.path}: holds {few} data than its header says ({header.offset + n_bytes} bytes for "
+            f"shape {header.shape}, {header.dtype.name}): truncated, or a wrong header. Copy or make it again"
+        )
+        raise DataError(msg)
+    return np.frombuffer(content, dtype=header.dtype, offset=header.offset)
+
+
+def _inflate(path: Path, n_bytes: int) -> bytes:
+    """Inflate all members of a gzip file, up to one byte more than wanted."""
+    stored = memoryview(path.read_bytes())
+    pieces: list[bytes] = []
+    position, room = 0, n_bytes + 1
+    try:
+        while room > 0 and position < len(stored):
+            stream = _inflater.decompressobj(wbits=_GZIP_BITS)
+            while room > 0 and position < len(stored) and not stream.eof:
+                # The first member is nearly always the whole file; of further ones, which may be
+                # many and tiny, only as much is handed over as is cheap to hand back.
+                chunk = stored[position : position + _CHUNK] if pieces else stored[position:]
+                pieces.append(stream.decompress(chunk, room))
+                position += len(chunk) - len(stream.unused_data)
+                room -= len(pieces[-1])
+            if room > 0 and not stream.eof:
+                msg = f"{path}: the gzip data end too early (truncated file); copy or make it again"
+                raise DataError(msg)
+            if stored[position:] == bytes(len(stored) - position):
+                break  # zeros after the last member are padding, as gzip itself has it
+    except (_inflater.error, zlib.error) as error:
+        msg = f"{path}: broken or foreign bytes in the gzip data ({error}); copy or make it again"
+        raise DataError(msg) from error
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

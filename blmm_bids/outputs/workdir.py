@@ -1,0 +1,229 @@
+"""The working directory: where parts and block results wait until the maps are written.
+
+::
+
+    WORK/blmm_workdir.json          format version
+    WORK/gather-<digest>/           part-00000.blmm and .npz, one a batch of images
+    WORK/fit-<digest>/              block-00000.npz, one a block of voxels
+    WORK/scratch/                   of the cluster; holds nothing worth keeping
+
+A stage's directory carries the hash of all that its content depends on, so what was made from
+other inputs or options is never looked at. Files appear by renaming, so one that is there is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from blmm_bids.errors import OutputError, StorageError
+from blmm_bids.outputs.atomic import is_whole, load_arrays, save_arrays
+from blmm_bids.outputs.parts import is_part_done
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+WORKDIR_FORMAT = 1
+_MARK = "blmm_workdir.json"
+_SCRATCH = "scratch"
+_PRIVATE = 0o700
+_ELSEWHERE = "give another --work-dir"
+_DIGEST_LENGTH = 16
+_STAGE_NAME = re.compile(rf"(gather|fit)-[0-9a-f]{{{_DIGEST_LENGTH}}}")
+
+
+def content_digest(content: object) -> str:
+    """SHA-256 of JSON-able content, the same whatever the order of keys."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+@dataclass(frozen=True)
+class StageDir:
+    """One stage's files.
+
+    Attributes
+    ----------
+    path : Path
+        The directory.
+    digest : str
+        Hash of what the content depends on.
+    """
+
+    path: Path
+    digest: str
+
+    def part(self, batch: int) -> Path:
+        """Name the part file of a batch of images."""
+        return self.path / f"part-{batch:05d}.blmm"
+
+    def is_part_done(self, batch: int) -> bool:
+        """Whether the part and its summary are there and whole."""
+        path = self.part(batch)
+        return is_part_done(path, self.digest) and is_whole(path.with_suffix(".npz"))
+
+    def result(self, block: int) -> Path:
+        """Name the result file of a block of voxels."""
+        return self.path / f"block-{block:05d}.npz"
+
+    def is_result_done(self, block: int) -> bool:
+        """Whether a block's results are there and whole."""
+        return is_whole(self.result(block))
+
+    def save_result(self, block: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write a block's results, aside first.
+
+        Raises
+        ------
+        StorageError
+            Disk full or not writable.
+        """
+        save_arrays(self.result(block), arrays)
+
+    def load_result(self, block: int, names: tuple[str, ...] | None = None) -> dict[str, NDArray[Any]]:
+        """Read a block's results, all or only those named.
+
+        Raises
+        ------
+        StorageError
+            Absent or damaged.
+        """
+        return load_arrays(self.result(block), names)
+
+
+@dataclass(frozen=True)
+class WorkDir:
+    """A working directory of this format version.
+
+    Attributes
+    ----------
+    path : Path
+        Absolute.
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path) -> WorkDir:
+        """Make the directory, or check one made earlier.
+
+        Raises
+        ------
+        OutputError
+            It cannot be created, holds something else, or is of another format version.
+        """
+        path = path.absolute()
+        mark = path / _MARK
+        try:
+            path.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+            if mark.exists():
+                _check_mark(mark)
+            else:
+                _refuse_foreign(path)
+                _write_json(mark, {"format": WORKDIR_FORMAT})
+        except OSError as error:
+            msg = f"{path}: cannot be the working directory ({error.strerror or error}); {_ELSEWHERE}"
+            raise OutputError(msg) from error
+        return cls(path)
+
+    @property
+    def scratch(self) -> Path:
+        """Directory for the cluster's own files."""
+        return _make_private(self.path / _SCRATCH)
+
+    def gather(self, digest: str) -> StageDir:
+        """Directory of the parts made from these inputs, masks and rules."""
+        return StageDir(_make_private(self.path / f"gather-{digest[:_DIGEST_LENGTH]}"), digest)
+
+    def fit(self, digest: str) -> StageDir:
+        """Directory of the results of this design and these options on these parts."""
+        return StageDir(_make_private(self.path / f"fit-{digest[:_DIGEST_LENGTH]}"), digest)
+
+    def free_bytes(self) -> int:
+        """Bytes that this user may still write there."""
+        return shutil.disk_usage(self.path).free
+
+    def require_space(self, n_bytes: int) -> None:
+        """Refuse to start what the disk does not hold.
+
+        Raises
+        ------
+        StorageError
+            Fewer bytes free.
+        """
+        free = self.free_bytes()
+        if free < n_bytes:
+            msg = (
+                f"{self.path}: {n_bytes / 2**30:.1f} GB are needed for the working files, "
+                f"{free / 2**30:.1f} GB are free. Free space, or give another --work-dir"
+            )
+            raise StorageError(msg)
+
+    def prune(self, keep: Iterable[StageDir] = ()) -> None:
+        """Delete all stages but these; nothing that is not ours is touched.
+
+        Raises
+        ------
+        StorageError
+            Something cannot be deleted.
+        """
+        kept = {stage.path.name for stage in keep}
+        try:
+            for entry in sorted(self.path.iterdir()):
+                ours = _STAGE_NAME.fullmatch(entry.name) or entry.name == _SCRATCH
+                if ours and entry.name not in kept and entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+        except OSError as error:
+            msg = f"{self.path}: old working files cannot be deleted ({error}); {_ELSEWHERE}"
+            raise StorageError(msg) from error
+
+    def remove(self) -> None:
+        """Delete our files, and the directory where nothing else is left."""
+        self.prune()
+        (self.path / _MARK).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+
+def _check_mark(mark: Path) -> None:
+    try:
+        version = json.loads(mark.read_text(encoding="utf-8")).get("format")
+    except (ValueError, AttributeError):
+        version = None
+    if version != WORKDIR_FORMAT:
+        msg = (
+            f"{mark.parent}: a working directory of format {version}, this version uses {WORKDIR_FORMAT}. "
+            "Give another --work-dir, or delete this one"
+        )
+        raise OutputError(msg)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Keep out of an unmarked directory with stages in it: another version's, or a damaged one."""
+    for entry in path.iterdir():
+        if _STAGE_NAME.fullmatch(entry.name):
+            msg = f"{path}: holds {entry.name} but no {_MARK}; give another --work-dir, or delete this one"
+            raise OutputError(msg)
+
+
+def _make_private(path: Path) -> Path:
+    try:
+        path.mkdir(mode=_PRIVATE, exist_ok=True)
+    except OSError as error:
+        msg = f"{path}: cannot be created ({error.strerror or error}); {_ELSEWHERE}"
+        raise OutputError(msg) from error
+    return path
+
+
+def _write_json(path: Path, content: object) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    aside.replace(path)

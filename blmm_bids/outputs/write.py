@@ -1,0 +1,139 @@
+"""All files of a run, from the results of its fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blmm_bids.outputs.description import write_description
+from blmm_bids.outputs.files import write_json
+from blmm_bids.outputs.maps import Blocks, gather_maps, n_computed, scratch_array, write_maps
+from blmm_bids.outputs.naming import MapSpec, comparison_maps, design_filename, list_maps, stem_entities
+from blmm_bids.outputs.records import ComparisonOutputs, RunOutputs, UnitOutputs, UnitResult
+from blmm_bids.outputs.sidecars import comparison_sidecar, map_sidecar, source_uris
+from blmm_bids.outputs.summary import Tally
+from blmm_bids.outputs.tables import write_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def unit_maps(unit: UnitOutputs) -> tuple[MapSpec, ...]:
+    """List the maps that a fit will write: before any block runs, since names that collide are an error."""
+    return list_maps(
+        stem_entities(unit.constant_entities, unit.group),
+        unit.design.fixef_names,
+        unit.design.terms,
+        unit.contrasts,
+        unit.output_options,
+    )
+
+
+def node_directory(run: RunOutputs, unit: UnitOutputs) -> Path:
+    """Directory of the node's maps."""
+    return run.output_dir / f"node-{unit.label}"
+
+
+def write_unit(run: RunOutputs, unit: UnitOutputs, blocks: Blocks, scratch_dir: Path) -> UnitResult:
+    """Write all maps, sidecars and tables of one fit.
+
+    Parameters
+    ----------
+    run, unit : RunOutputs, UnitOutputs
+        The run and the fit.
+    blocks : iterable of (voxel indices, results)
+        Block results in any order; together they cover ``unit.voxels`` once.
+    scratch_dir : Path
+        Directory for a temporary file of 8 bytes a voxel and map.
+
+    Returns
+    -------
+    UnitResult
+        What was written, for `write_outputs` and the report.
+
+    Raises
+    ------
+    ModelSpecError
+        Two maps would have the same name.
+    OutputError, StorageError
+        A file cannot be written.
+    """
+    specs, directory = unit_maps(unit), node_directory(run, unit)
+    stem = stem_entities(unit.constant_entities, unit.group)
+    tables = write_tables(run, unit, directory, stem)
+    tally = Tally(unit.contrasts)
+    with scratch_array(scratch_dir, (n_computed(specs), len(unit.voxels))) as values:
+        gather_maps(specs, unit.voxels, blocks, unit.design.terms, values, tally)
+        maps = write_maps(directory, specs, unit.grid, unit.voxels, values)
+    sources = source_uris(run, unit, directory / design_filename(stem, "inputs"))
+    sidecars = [
+        write_json(directory / spec.sidecar_name, map_sidecar(spec, run, unit, sources)) for spec in specs
+    ]
+    tsvs = tuple(path for path in tables if path.suffix == ".tsv")
+    files = (*maps, *sidecars, *tables)
+    return UnitResult(unit, directory, specs, tsvs, files, tally.status_counts, tally.contrasts)
+
+
+def write_comparison(run: RunOutputs, comparison: ComparisonOutputs) -> list[Path]:
+    """Write the maps and sidecars of a likelihood ratio test.
+
+    Returns
+    -------
+    list of Path
+        Maps, then sidecars.
+    """
+    stem = stem_entities(comparison.constant_entities, comparison.group)
+    specs = comparison_maps(stem, comparison.larger, comparison.smaller)
+    rows = np.stack([getattr(comparison, spec.key) for spec in specs])
+    directory = comparison.directory
+    maps = write_maps(directory, specs, comparison.grid, comparison.voxels, rows)
+    sidecars = [
+        write_json(directory / spec.sidecar_name, comparison_sidecar(spec, run, comparison)) for spec in specs
+    ]
+    return maps + sidecars
+
+
+def leftover_files(results: Sequence[UnitResult]) -> list[Path]:
+    """List the maps and tables of earlier runs that lie among these results.
+
+    They are never deleted here; the app warns of them, since they look as if they belonged to this run.
+    """
+    written = {path for result in results for path in result.files}
+    directories = sorted({result.directory for result in results})
+    return [
+        path
+        for directory in directories
+        for path in sorted(directory.iterdir())
+        if path not in written and path.name.endswith((".nii.gz", ".tsv"))
+    ]
+
+
+def write_outputs(
+    run: RunOutputs, fits: Iterable[tuple[UnitOutputs, Blocks]], scratch_dir: Path
+) -> tuple[list[Path], tuple[UnitResult, ...]]:
+    """Write the whole output dataset but its report.
+
+    The dataset's description comes first, so that a run that is cut short leaves a valid dataset.
+
+    Returns
+    -------
+    list of Path
+        All files written.
+    tuple of UnitResult
+        One a fit, for the report.
+    """
+    files = write_description(run)
+    results = []
+    for unit, blocks in fits:
+        result = write_unit(run, unit, blocks, scratch_dir)
+        results.append(result)
+        files += result.files
+    files += [path for path in write_description(run, _units(results)) if path not in files]
+    return files, tuple(results)
+
+
+def _units(results: Sequence[UnitResult]) -> list[UnitOutputs]:
+    return [result.unit for result in results]

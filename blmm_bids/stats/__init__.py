@@ -1,0 +1,1 @@
+"""Mixed models at many voxels: arrays in, arrays out."""

@@ -1,0 +1,153 @@
+"""Fit every voxel of a block: sort by missingness pattern, search, map back to the user's scales."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blmm_bids.errors import DataError
+from blmm_bids.stats.model import Fit, FitOptions, FloatArray, IntArray, Status
+from blmm_bids.stats.plan import DesignPlan
+
+# lme4's isSingular: a diagonal element of the relative covariance factor below this.
+SINGULAR_TOLERANCE = 1e-4
+
+
+def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -> Fit:
+    """Fit the model at each voxel by (restricted) maximum likelihood.
+
+    Parameters
+    ----------
+    plan : DesignPlan
+        From `make_plan`.
+    y : (voxel, obs) float32 or float64
+        Values; NaN where an image is missing.
+    options : FitOptions
+
+    Returns
+    -------
+    Fit
+        A row's bits depend on the row alone, not on the block it came in.
+
+    Raises
+    ------
+    DataError
+        When ``y`` and the design differ in their number of observations.
+    """
+    # numba is loaded by the first fit, not by whoever plans one.
+    from blmm_bids.stats.kernels.criterion import allocate_lanes
+    from blmm_bids.stats.kernels.finish import allocate_estimates
+    from blmm_bids.stats.kernels.newton import allocate_small
+    from blmm_bids.stats.kernels.products import allocate_pattern
+    from blmm_bids.stats.kernels.search import Rules, allocate_search, search_block
+
+    if y.ndim != 2 or y.shape[1] != plan.n_obs:
+        msg = f"y has shape {y.shape}; the design has {plan.n_obs} along 'obs'"
+        raise DataError(msg)
+    y = np.ascontiguousarray(y)
+    order, pattern_ids = sort_patterns(y)
+    structure = plan.structure
+    out = allocate_estimates(y.shape[0], plan.n_fixef, plan.n_theta)
+    rules = Rules(
+        reml=options.reml,
+        tol=options.tol,
+        max_iter=options.max_iter,
+        safe_mode=options.safe_mode,
+        observed=options.satterthwaite == "observed",
+        information_reml=options.reml and options.satterthwaite == "expected",
+        resolution=float(np.finfo(y.dtype).eps),
+        log_det_r=plan.log_det_R,
+    )
+    search_block(
+        structure,
+        plan.Q,
+        plan.R_inv,
+        plan.effects,
+        y,
+        order,
+        pattern_ids,
+        rules,
+        allocate_lanes(structure, plan.lanes),
+        allocate_search(structure, plan.lanes),
+        allocate_small(plan.n_theta, plan.n_fixef),
+        allocate_pattern(structure),
+        out,
+    )
+    d, singular = relative_covariance(plan, out.theta)
+    status = np.where((out.status == Status.CONVERGED) & singular, int(Status.SINGULAR), out.status)
+    return Fit(
+        n_obs=out.n_obs,
+        status=status,
+        n_iter=out.n_iter,
+        beta=out.beta,
+        vcov=out.vcov,
+        sigma2=out.sigma2,
+        D=d,
+        loglik=out.loglik,
+        resms=out.resms,
+        eta_cov=out.eta_cov,
+        vcov_grad=out.vcov_grad,
+    )
+
+
+def sort_patterns(y: NDArray[np.floating]) -> tuple[IntArray, IntArray]:
+    """Order in which voxels with the same images present are neighbours, and each voxel's pattern.
+
+    Parameters
+    ----------
+    y : (voxel, obs)
+
+    Returns
+    -------
+    order : (voxel,)
+    pattern_ids : (voxel,)
+    """
+    missing = np.isnan(y)
+    pattern_ids = np.zeros(y.shape[0], dtype=np.int64)
+    incomplete = np.flatnonzero(missing.any(axis=1))
+    if incomplete.size:
+        packed = np.packbits(missing[incomplete], axis=1)
+        _, inverse = np.unique(packed, axis=0, return_inverse=True)
+        pattern_ids[incomplete] = inverse.ravel() + 1
+    return np.argsort(pattern_ids, kind="stable"), pattern_ids
+
+
+def relative_covariance(plan: DesignPlan, theta: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """D on the scale of the user's effects, and whether it is singular.
+
+    Parameters
+    ----------
+    plan : DesignPlan
+    theta : (voxel, theta)
+        Conditioned factors, terms in elimination order.
+
+    Returns
+    -------
+    D : (voxel, vech)
+        Column-major lower triangle of each term's D, terms in the design's order.
+    singular : (voxel,)
+        lme4's rule.
+    """
+    n_voxels = theta.shape[0]
+    blocks: dict[int, FloatArray] = {}
+    singular = np.zeros(n_voxels, dtype=bool)
+    for k, rotation in enumerate(plan.rotations):
+        size = rotation.shape[0]
+        start = int(plan.structure.theta_start[k])
+        conditioned = np.zeros((size, size, n_voxels))
+        columns, rows = np.triu_indices(size)
+        conditioned[rows, columns] = theta[:, start : start + rows.size].T
+        # Elementwise over voxels on purpose: a matrix product would go to BLAS.
+        factor = np.zeros_like(conditioned)
+        for i in range(size):
+            for j in range(i + 1):
+                for r in range(j, i + 1):
+                    factor[i, j] += rotation[i, r] * conditioned[r, j]
+            singular |= np.abs(factor[i, i]) < SINGULAR_TOLERANCE
+        vech = np.zeros((n_voxels, rows.size))
+        for v, (i, j) in enumerate(zip(rows, columns, strict=True)):
+            for r in range(min(i, j) + 1):
+                vech[:, v] += factor[i, r] * factor[j, r]
+        blocks[plan.term_order[k]] = vech
+    d = [blocks[k] for k in range(len(blocks))]
+    return (np.hstack(d) if d else np.zeros((n_voxels, 0))), singular

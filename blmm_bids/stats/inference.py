@@ -1,0 +1,165 @@
+"""T and F statistics with Satterthwaite degrees of freedom, from a fit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from blmm_bids.stats.model import Contrast, Fit, FloatArray
+from blmm_bids.stats.tails import log_sf_f, log_sf_t, z_from_log_sf
+
+LOG_10 = float(np.log(10.0))
+# Fai & Cornelius: one-row dfs that agree this closely are one number.
+SAME_DF = 1e-8
+# An eigenvalue of L vcov L' below this share of the largest adds no rank.
+RANK_TOLERANCE = 1e-10
+
+
+def contrast_maps(fit: Fit, contrast: Contrast) -> dict[str, FloatArray]:
+    """All maps of one contrast.
+
+    Parameters
+    ----------
+    fit : Fit
+    contrast : Contrast
+
+    Returns
+    -------
+    dict of (voxel,) float64
+        T: ``effect variance se t dof z logp p logp2``; F: ``F dof z logp p partialR2``. ``logp`` is
+        ``-log10`` of the upper tail, ``logp2`` of the two-sided p; ``dof`` of F is the
+        denominator's. NaN where the voxel has no fit.
+    """
+    return t_maps(fit, contrast.L[0]) if contrast.test == "t" else f_maps(fit, contrast.L)
+
+
+def t_maps(fit: Fit, weights: FloatArray) -> dict[str, FloatArray]:
+    """Maps of a T contrast with weights (fixef,); see `contrast_maps`."""
+    effect = _apply(fit.beta, weights)
+    variance = _quadratic(fit.vcov, weights, weights)
+    se = np.sqrt(variance)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = effect / se
+    dof = satterthwaite(fit, weights, variance)
+    log_p = log_sf_t(t, dof)
+    log_p2 = np.minimum(log_sf_t(np.abs(t), dof) + np.log(2.0), 0.0)
+    return {
+        "effect": effect,
+        "variance": variance,
+        "se": se,
+        "t": t,
+        "dof": dof,
+        "z": z_from_log_sf(log_p),
+        "logp": -log_p / LOG_10,
+        "p": np.exp(log_p),
+        "logp2": -log_p2 / LOG_10,
+    }
+
+
+def satterthwaite(fit: Fit, weights: FloatArray, variance: FloatArray) -> FloatArray:
+    """``2 S^4 / (g' C g)`` with g the gradient of S^2 = w' vcov w (Kuznetsova et al. 2017, eq. 4).
+
+    Parameters
+    ----------
+    fit : Fit
+    weights : (fixef,) or (voxel, fixef)
+    variance : (voxel,)
+        S^2.
+
+    Returns
+    -------
+    (voxel,)
+    """
+    n_eta = fit.eta_cov.shape[1]
+    gradient = [_quadratic(fit.vcov_grad[:, i], weights, weights) for i in range(n_eta)]
+    spread = np.zeros_like(variance)
+    for i in range(n_eta):
+        for j in range(n_eta):
+            spread = spread + gradient[i] * fit.eta_cov[:, i, j] * gradient[j]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        dof = 2.0 * variance * variance / spread
+    # Below this the information was singular along g: there is no df.
+    return np.where(dof > 1e-6, dof, np.nan)
+
+
+def f_maps(fit: Fit, rows: FloatArray) -> dict[str, FloatArray]:
+    """Maps of an F contrast with L of shape (contrast, fixef); see `contrast_maps`."""
+    rank = int(np.linalg.matrix_rank(rows))
+    # An orthonormal basis of L's rows: F is invariant to it, and the rotation below finds the same
+    # one-row contrasts whichever orthogonal combination of rows the user wrote.
+    if rank < rows.shape[0]:
+        rows = np.linalg.svd(rows)[2][:rank] * np.linalg.norm(rows)
+    effects = [_apply(fit.beta, row) for row in rows]
+    n_voxels = fit.beta.shape[0]
+    covariance = np.zeros((n_voxels, rank, rank))
+    for i in range(rank):
+        for j in range(i + 1):
+            covariance[:, i, j] = covariance[:, j, i] = _quadratic(fit.vcov, rows[i], rows[j])
+    fitted = np.isfinite(covariance).all(axis=(1, 2))
+    # LAPACK works on one voxel's matrix at a time here, whatever the block's width.
+    values = np.full((n_voxels, rank), np.nan)
+    vectors = np.full((n_voxels, rank, rank), np.nan)
+    values[fitted], vectors[fitted] = np.linalg.eigh(covariance[fitted])
+    statistic = np.zeros(n_voxels)
+    one_row_dofs = np.zeros((n_voxels, rank))
+    for m in range(rank):
+        weights = sum(vectors[:, i, m, None] * rows[i] for i in range(rank))
+        projected = sum(vectors[:, i, m] * effects[i] for i in range(rank))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            statistic = statistic + projected * projected / values[:, m]
+        one_row_dofs[:, m] = satterthwaite(fit, np.asarray(weights), values[:, m])
+    statistic = statistic / rank
+    dof = denominator_df(one_row_dofs)
+    log_p = log_sf_f(statistic, float(rank), dof)
+    return {
+        "F": statistic,
+        "dof": dof,
+        "z": z_from_log_sf(log_p),
+        "logp": -log_p / LOG_10,
+        "p": np.exp(log_p),
+        "partialR2": rank * statistic / (rank * statistic + dof),
+    }
+
+
+def denominator_df(one_row_dofs: FloatArray) -> FloatArray:
+    """Fai & Cornelius (1996) denominator df, as lmerTest combines the one-row dfs.
+
+    Parameters
+    ----------
+    one_row_dofs : (voxel, rank)
+
+    Returns
+    -------
+    (voxel,)
+    """
+    rank = one_row_dofs.shape[1]
+    mean = one_row_dofs[:, 0] * 0.0
+    expectation = np.zeros(one_row_dofs.shape[0])
+    for m in range(rank):
+        mean = mean + one_row_dofs[:, m] / rank
+        with np.errstate(divide="ignore", invalid="ignore"):
+            expectation = expectation + one_row_dofs[:, m] / (one_row_dofs[:, m] - 2.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        combined = 2.0 * expectation / (expectation - rank)
+    same = np.ones(one_row_dofs.shape[0], dtype=bool)
+    low = np.zeros(one_row_dofs.shape[0], dtype=bool)
+    for m in range(rank):
+        same &= np.abs(one_row_dofs[:, m] - one_row_dofs[:, 0]) < SAME_DF
+        low |= one_row_dofs[:, m] <= 2.0
+    return np.where(same, mean, np.where(low, 2.0, combined))
+
+
+def _apply(beta: FloatArray, weights: FloatArray) -> FloatArray:
+    """``w' beta`` at each voxel, summed in the order of the fixed effects."""
+    total = np.zeros(beta.shape[0])
+    for i in range(beta.shape[1]):
+        total = total + beta[:, i] * weights[..., i]
+    return total
+
+
+def _quadratic(matrix: FloatArray, left: FloatArray, right: FloatArray) -> FloatArray:
+    """``left' matrix right`` at each voxel, summed in the order of the fixed effects."""
+    total = np.zeros(matrix.shape[0])
+    for i in range(matrix.shape[1]):
+        for j in range(matrix.shape[2]):
+            total = total + left[..., i] * matrix[:, i, j] * right[..., j]
+    return total

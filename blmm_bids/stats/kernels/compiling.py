@@ -1,0 +1,41 @@
+"""How kernels are compiled, and where the compiled code is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numba
+
+
+def _cache_dir() -> Path:
+    """A writable folder keyed by the kernels' source.
+
+    numba looks at a kernel's own file when it decides whether a cached build is stale, not at the
+    files of the kernels that it calls; the hash of all of them is what makes the cache true.
+    """
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    name = f"blmm-bids-numba-{digest.hexdigest()[:16]}"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")  # noqa: PTH111, PTH118
+    for root in (base, os.path.join(tempfile.gettempdir(), f"blmm-bids-{os.getuid()}")):  # noqa: PTH118
+        folder = Path(root) / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+            return folder
+    return Path(tempfile.mkdtemp(prefix=name))
+
+
+if not os.environ.get("NUMBA_CACHE_DIR"):
+    numba.config.CACHE_DIR = str(_cache_dir())
+
+# Contraction to fused multiply-add changes no result between block widths and costs nothing;
+# anything more of fastmath would. numpy's error model: a division by zero gives inf, not a raise.
+kernel: Any = numba.njit(cache=True, fastmath={"contract"}, error_model="numpy", nogil=True)

@@ -1,0 +1,248 @@
+"""Sufficient statistics: past this file nothing sees the data.
+
+The products of the design depend on which images are present, not on their values; voxels come
+sorted by pattern, and a pattern's products are computed once and copied to each voxel's lane.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from blmm_bids.stats.kernels.compiling import kernel
+from blmm_bids.stats.kernels.criterion import Lanes
+from blmm_bids.stats.kernels.small import cholesky, cholesky_solve
+from blmm_bids.stats.model import FloatArray, IntArray, Status
+from blmm_bids.stats.plan import Structure
+
+# A column of Q whose part outside the others has less than this share of its square is dependent
+# on them: 1e-5 of its length, far above rounding and far below any usable regressor.
+RANK_TOLERANCE = 1e-10
+
+CONVERGED = int(Status.CONVERGED)
+TOO_FEW = int(Status.TOO_FEW_IMAGES)
+RANK_DEFICIENT = int(Status.RANK_DEFICIENT)
+ONE_LEVEL = int(Status.ONE_LEVEL)
+SAFE_MODE = int(Status.SAFE_MODE)
+CONSTANT = int(Status.CONSTANT)
+ZERO_RESIDUAL = int(Status.ZERO_RESIDUAL)
+
+
+class Pattern(NamedTuple):
+    """Products of the design over the images present in one missingness pattern.
+
+    Attributes
+    ----------
+    zz : (value,)
+        Blocks of Z'Z.
+    zx : (ranef, fixef)
+        Z'Q.
+    xx : (fixef, fixef)
+        Q'Q.
+    factor : (fixef, fixef)
+        Its Cholesky factor.
+    seen : (ranef,)
+        Images of each level, at the level's first column.
+    """
+
+    zz: FloatArray
+    zx: FloatArray
+    xx: FloatArray
+    factor: FloatArray
+    seen: IntArray
+
+
+def allocate_pattern(s: Structure) -> Pattern:
+    """Zeroed products for one pattern."""
+    n_ranef, n_fixef = int(s.sizes[0]), int(s.sizes[1])
+    return Pattern(
+        zz=np.zeros(s.block_pos.size),
+        zx=np.zeros((n_ranef, n_fixef)),
+        xx=np.zeros((n_fixef, n_fixef)),
+        factor=np.zeros((n_fixef, n_fixef)),
+        seen=np.zeros(n_ranef, dtype=np.int64),
+    )
+
+
+@kernel
+def compute_pattern(
+    s: Structure, q_basis: FloatArray, effects: FloatArray, y: FloatArray, safe_mode: bool, out: Pattern
+) -> int:
+    """Fill a pattern's products from the images where ``y`` is not NaN; a status code.
+
+    Parameters
+    ----------
+    q_basis : (obs, fixef)
+    effects : (obs, effect over all terms)
+    y : (obs,)
+        Values of any voxel with this pattern.
+    safe_mode : bool
+        Refuse a term with at least as many effects as images.
+    out : Pattern
+    """
+    n_fixef = s.sizes[1]
+    n_terms = s.term_size.size
+    out.zz[:] = 0.0
+    out.zx[:] = 0.0
+    out.xx[:] = 0.0
+    out.seen[:] = 0
+    n_present = 0
+    for obs in range(y.size):
+        if math.isnan(y[obs]):
+            continue
+        n_present += 1
+        for i in range(n_fixef):
+            for j in range(i + 1):
+                out.xx[i, j] += q_basis[obs, i] * q_basis[obs, j]
+        first_effect = 0
+        for term in range(n_terms):
+            col = s.obs_cols[obs, term]
+            out.seen[col] += 1
+            for e in range(s.term_size[term]):
+                for i in range(n_fixef):
+                    out.zx[col + e, i] += effects[obs, first_effect + e] * q_basis[obs, i]
+            first_effect += s.term_size[term]
+        _add_blocks(s, effects, obs, out.zz)
+    if n_present <= n_fixef + 1:
+        return TOO_FEW
+    out.factor[:] = out.xx
+    if not cholesky(out.factor, n_fixef, RANK_TOLERANCE):
+        return RANK_DEFICIENT
+    return _check_levels(s, n_present, safe_mode, out.seen)
+
+
+@kernel
+def _add_blocks(s: Structure, effects: FloatArray, obs: int, zz: FloatArray) -> None:
+    """Add one image's products of effects to the blocks of Z'Z."""
+    pair = 0
+    first_col = 0
+    for col_term in range(s.term_size.size):
+        first_row = first_col
+        for row_term in range(col_term, s.term_size.size):
+            start = s.block_start[s.obs_blocks[obs, pair]]
+            width = s.term_size[col_term]
+            for i in range(s.term_size[row_term]):
+                for j in range(width):
+                    zz[start + i * width + j] += effects[obs, first_row + i] * effects[obs, first_col + j]
+            first_row += s.term_size[row_term]
+            pair += 1
+        first_col += s.term_size[col_term]
+
+
+@kernel
+def _check_levels(s: Structure, n_present: int, safe_mode: bool, seen: IntArray) -> int:
+    """Whether each factor keeps two levels, and fewer effects than images."""
+    code = CONVERGED
+    for term in range(s.term_size.size):
+        n_levels = 0
+        for col in range(s.term_start[term], s.term_start[term + 1], s.term_size[term]):
+            if seen[col] > 0:
+                n_levels += 1
+        if n_levels < 2:
+            return ONE_LEVEL
+        if safe_mode and n_levels * s.term_size[term] >= n_present:
+            code = SAFE_MODE
+    return code
+
+
+@kernel
+def load_voxel(
+    s: Structure,
+    q_basis: FloatArray,
+    effects: FloatArray,
+    y: FloatArray,
+    resolution: float,
+    pattern: Pattern,
+    w: int,
+    k: Lanes,
+    gamma: FloatArray,
+    scale: FloatArray,
+) -> int:
+    """Put one voxel's sufficient statistics into lane ``w``; a status code.
+
+    The response is reduced by its least-squares fit and divided by a power of two near its
+    residual's size, so that neither a large mean nor its units cost digits.
+
+    Parameters
+    ----------
+    y : (obs,)
+        Values, NaN where missing; float64 copy that is overwritten with the reduced response.
+    resolution : float
+        Machine epsilon of the type that the values were stored in.
+    gamma : (fixef,)
+        Output: the least-squares coefficients in Q.
+    scale : (2,)
+        Output: the power of two, and the scaled rss at or below which nothing is left but rounding.
+    """
+    n_fixef = s.sizes[1]
+    low, high, square = _range(y)
+    if low == high:
+        return CONSTANT
+    # 1. Least squares on the images present.
+    gamma[:] = 0.0
+    for obs in range(y.size):
+        if not math.isnan(y[obs]):
+            for i in range(n_fixef):
+                gamma[i] += q_basis[obs, i] * y[obs]
+    cholesky_solve(pattern.factor, n_fixef, gamma)
+    rss = 0.0
+    n_present = 0
+    for obs in range(y.size):
+        if not math.isnan(y[obs]):
+            for i in range(n_fixef):
+                y[obs] -= q_basis[obs, i] * gamma[i]
+            rss += y[obs] * y[obs]
+            n_present += 1
+    rounding = 16.0 * resolution * resolution * square
+    if not rss > rounding:
+        return ZERO_RESIDUAL
+    scale[0] = 2.0 ** math.floor(0.5 * math.log2(rss / n_present))
+    scale[1] = rounding / (scale[0] * scale[0])
+    # 2. Products with the reduced response.
+    last = n_fixef
+    k.zx[:, last, w] = 0.0
+    xy = 0
+    for i in range(n_fixef):
+        k.xx_diag[i, w] = pattern.xx[i, i]
+        for j in range(i + 1, n_fixef):
+            k.xx_entries[xy, w] = pattern.xx[j, i]
+            xy += 1
+        total = 0.0
+        for obs in range(y.size):
+            if not math.isnan(y[obs]):
+                total += q_basis[obs, i] * y[obs]
+        k.xx_entries[xy, w] = total / scale[0]
+        xy += 1
+    k.xx_diag[last, w] = rss / (scale[0] * scale[0])
+    for obs in range(y.size):
+        if math.isnan(y[obs]):
+            continue
+        first_effect = 0
+        for term in range(s.term_size.size):
+            col = s.obs_cols[obs, term]
+            for e in range(s.term_size[term]):
+                k.zx[col + e, last, w] += effects[obs, first_effect + e] * y[obs] / scale[0]
+            first_effect += s.term_size[term]
+    # 3. The pattern's own.
+    for value in range(pattern.zz.size):
+        k.zz[value, w] = pattern.zz[value]
+    for col in range(pattern.zx.shape[0]):
+        for i in range(n_fixef):
+            k.zx[col, i, w] = pattern.zx[col, i]
+    return CONVERGED
+
+
+@kernel
+def _range(y: FloatArray) -> tuple[float, float, float]:
+    """Smallest and largest value present, and the sum of squares."""
+    low = math.inf
+    high = -math.inf
+    square = 0.0
+    for value in y:
+        if not math.isnan(value):
+            low = min(low, value)
+            high = max(high, value)
+            square += value * value
+    return low, high, square

@@ -1,0 +1,90 @@
+"""Dense algebra on one voxel's small matrices, in place and without BLAS.
+
+BLAS may choose another order of summation for another block width; these loops do not.
+"""
+
+from __future__ import annotations
+
+import math
+
+from blmm_bids.stats.kernels.compiling import kernel
+from blmm_bids.stats.model import FloatArray
+
+JACOBI_SWEEPS = 30
+
+
+@kernel
+def cholesky(a: FloatArray, n: int, tolerance: float) -> bool:
+    """Lower Cholesky factor in place; False where a pivot is not above ``tolerance`` of its diagonal."""
+    for j in range(n):
+        pivot = a[j, j]
+        for k in range(j):
+            pivot -= a[j, k] * a[j, k]
+        if not pivot > tolerance * abs(a[j, j]) or not pivot > 0.0:
+            return False
+        root = math.sqrt(pivot)
+        a[j, j] = root
+        for i in range(j + 1, n):
+            value = a[i, j]
+            for k in range(j):
+                value -= a[i, k] * a[j, k]
+            a[i, j] = value / root
+    return True
+
+
+@kernel
+def cholesky_solve(factor: FloatArray, n: int, x: FloatArray) -> None:
+    """Solve ``L L' x = b`` in place of b."""
+    for i in range(n):
+        for k in range(i):
+            x[i] -= factor[i, k] * x[k]
+        x[i] /= factor[i, i]
+    for i in range(n - 1, -1, -1):
+        for k in range(i + 1, n):
+            x[i] -= factor[k, i] * x[k]
+        x[i] /= factor[i, i]
+
+
+@kernel
+def jacobi_eigh(a: FloatArray, n: int, vectors: FloatArray) -> None:
+    """Eigenvalues on the diagonal of ``a`` (destroyed), eigenvectors in the columns of ``vectors``."""
+    for i in range(n):
+        for j in range(n):
+            vectors[i, j] = 1.0 if i == j else 0.0
+    for _ in range(JACOBI_SWEEPS):
+        off = 0.0
+        scale = 0.0
+        for i in range(n):
+            scale += a[i, i] * a[i, i]
+            for j in range(i):
+                off += a[i, j] * a[i, j]
+        # Squared: off-diagonals below 1e-15 of the norm no longer move the eigenvalues.
+        if not off > 1e-30 * scale:
+            return
+        for i in range(1, n):
+            for j in range(i):
+                if a[i, j] != 0.0:
+                    _rotate(a, n, vectors, i, j)
+
+
+@kernel
+def _rotate(a: FloatArray, n: int, vectors: FloatArray, i: int, j: int) -> None:
+    """One Jacobi rotation that zeroes a[i, j] (Golub & Van Loan, 8.5.2)."""
+    tau = (a[i, i] - a[j, j]) / (2.0 * a[i, j])
+    t = 1.0 / (abs(tau) + math.sqrt(1.0 + tau * tau))
+    if tau < 0.0:
+        t = -t
+    c = 1.0 / math.sqrt(1.0 + t * t)
+    sn = t * c
+    for k in range(n):
+        x, y = a[k, j], a[k, i]
+        a[k, j] = c * x - sn * y
+        a[k, i] = sn * x + c * y
+    for k in range(n):
+        x, y = a[j, k], a[i, k]
+        a[j, k] = c * x - sn * y
+        a[i, k] = sn * x + c * y
+    for k in range(n):
+        x, y = vectors[k, j], vectors[k, i]
+        vectors[k, j] = c * x - sn * y
+        vectors[k, i] = sn * x + c * y
