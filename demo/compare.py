@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
+from scipy.stats import t
 
 from demo import brain
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_STANDARD_ERRORS = 4.0
-NORMAL_95 = 1.96
+INTERVAL = 0.95
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Estimates:
 
     Attributes
     ----------
-    beta, stderr : dict of str to (x, y, z) float64
+    beta, stderr, dof : dict of str to (x, y, z) float64
         By column of the design.
     n_images : (x, y, z) float64
         Images that have a value at the voxel.
@@ -71,6 +72,7 @@ class Estimates:
 
     beta: dict[str, NDArray[np.float64]]
     stderr: dict[str, NDArray[np.float64]]
+    dof: dict[str, NDArray[np.float64]]
     n_images: NDArray[np.float64]
 
 
@@ -84,8 +86,9 @@ def read_estimates(node_dir: Path, columns: tuple[str, ...]) -> Estimates:
     """
     beta = _read_named(node_dir, "beta", "RegressorName", columns)
     stderr = _read_named(node_dir, "se", "ContrastName", columns)
+    dof = _read_named(node_dir, "dof", "ContrastName", columns)
     (n_images,) = _read_named(node_dir, "n", None, ("n",)).values()
-    return Estimates(beta, stderr, n_images)
+    return Estimates(beta, stderr, dof, n_images)
 
 
 def _read_named(
@@ -128,11 +131,12 @@ def compare_voxels(estimates: Estimates, columns: tuple[str, ...]) -> tuple[Row,
 
 
 def coverage(estimates: Estimates, column: str, planted: NDArray[np.float64]) -> float:
-    """Share of all fitted voxels whose 95 % interval (normal) holds the planted value."""
+    """Share of all fitted voxels whose 95 % confidence interval holds the planted value."""
     stderr = estimates.stderr[column]
     fitted = np.isfinite(stderr) & (stderr > 0)
     deviation = (estimates.beta[column] - planted)[fitted] / stderr[fitted]
-    return float(np.mean(np.abs(deviation) <= NORMAL_95))
+    bound = t.ppf(0.5 + INTERVAL / 2, estimates.dof[column][fitted])
+    return float(np.mean(np.abs(deviation) <= bound))
 
 
 def format_table(rows: tuple[Row, ...]) -> str:

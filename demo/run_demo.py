@@ -69,7 +69,7 @@ def print_comparison(root: Path) -> bool:
     print(f"\n{compare.format_table(rows)}\n")
     for column, planted in brain.planted_effects(dataset.COLUMNS).items():
         share = compare.coverage(estimates, column, planted)
-        print(f"{column}: estimate within 1.96 SE of the planted value at {share:.1%} of all voxels")
+        print(f"{column}: the 95 % interval holds the planted value at {share:.1%} of all voxels")
     print(f"\nmaps    {node_dir}\nreport  {node_dir.with_suffix('.html')}\nplanted {root / 'planted'}")
     return all(row.is_close for row in rows)
 

@@ -9,7 +9,7 @@
     sub-01/ses-01/func/sub-01_ses-01_task-nback_space-MNI_contrast-face_stat-effect_statmap.nii.gz
                                                  and with stat-variance
       masks="stem"                               ..._contrast-face_stat-effect_mask.nii.gz
-      masks="sidecar"                            ..._statmap.json, whose Mask names masks/sub-01.nii.gz
+      masks="sidecar"                            ..._statmap.json, whose Mask names masks/sub-01_mask.nii.gz
       masks="brain"                              sub-01_ses-01_task-nback_space-MNI_desc-brain_mask.nii.gz
     phenotype/iq.tsv                             participant_id score
 
@@ -126,9 +126,11 @@ def _session(root: Path, subject: str, session: str, masks: str, contrasts: Sequ
             if masks == "stem":
                 write_mask(folder / "func" / f"{image}_mask.nii.gz")
             if masks == "sidecar":
-                write_json(folder / "func" / f"{image}_statmap.json", {"Mask": f"masks/sub-{subject}.nii.gz"})
+                write_json(
+                    folder / "func" / f"{image}_statmap.json", {"Mask": f"masks/sub-{subject}_mask.nii.gz"}
+                )
     if masks == "sidecar":
-        write_mask(root / "masks" / f"sub-{subject}.nii.gz")
+        write_mask(root / "masks" / f"sub-{subject}_mask.nii.gz")
     if masks == "brain":
         write_mask(folder / "func" / f"{stem}_desc-brain_mask.nii.gz")
 

@@ -37,7 +37,7 @@ def sort_images(images: Iterable[BidsFile]) -> list[BidsFile]:
 
 
 def _sortable(name: str, label: str) -> tuple[int, str]:
-    return (int(label) + 1, label) if name in INDEX_ENTITIES and label.isdigit() else (1, label)
+    return (int(label) + 1, label) if name in INDEX_ENTITIES and label.isdecimal() else (1, label)
 
 
 def check_cells(images: Sequence[BidsFile], group_by: Collection[str] = ()) -> None:
@@ -127,7 +127,7 @@ def _check_duplicates(images: Sequence[BidsFile]) -> None:
     first: dict[Hashable, BidsFile] = {}
     for image in images:
         cell = frozenset(
-            (name, str(int(label)) if name in INDEX_ENTITIES and label.isdigit() else label)
+            (name, str(int(label)) if name in INDEX_ENTITIES and label.isdecimal() else label)
             for name, label in image.entities.items()
             if name != "node"
         )

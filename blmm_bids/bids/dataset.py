@@ -86,13 +86,18 @@ def find_observations(
         if root.has_images
         for file in listing.files
     ]
-    selected, warnings = select_images(image_files, selection)
+    scan_warnings = [text for listing in listings for text in listing.warnings]
+    try:
+        selected, warnings = select_images(image_files, selection)
+    except NoMatchError as error:
+        # A tree whose names all miss BIDS by a dash looks empty; only the walk knows why.
+        raise NoMatchError("\n".join([str(error), *scan_warnings])) from error
     images, dropped = _subject_images(selected)
     check_cells(images, [long_name(name) for name in group_by])
     images = sort_images(images)
     paths = tuple(image.path for image in images)
-    _check_content(paths)
     masks, mask_warnings = _find_masks(options, roots, image_files, images)
+    _check_content(dict.fromkeys((*paths, *(mask for found in masks for mask in found))))
     tables = read_tables(listings, options.participants_tsv)
     columns, table_warnings = join_tables(tables, images)
     without_images, people_warnings = _compare_participants(tables, images, selection)
@@ -110,7 +115,7 @@ def find_observations(
         sources={root.name: root.path for root in roots},
         without_images=without_images,
         warnings=(
-            *(text for listing in listings for text in listing.warnings),
+            *scan_warnings,
             *warnings,
             *mask_warnings,
             *table_warnings,
@@ -146,7 +151,7 @@ def _check_content(paths: Iterable[Path]) -> None:
         links = any(path.is_symlink() for path in absent)
         advice = "They are links without content: run 'datalad get' (or 'git annex get') on them."
         msg = (
-            f"{len(absent)} image(s) cannot be opened:\n{listed}\n"
+            f"{len(absent)} image(s) or mask(s) cannot be opened:\n{listed}\n"
             f"{advice if links else 'Were they removed since the database was made?'}"
         )
         raise MissingInputError(msg)

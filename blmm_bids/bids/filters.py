@@ -31,7 +31,7 @@ class _Filter:
 
 
 def _numbers(labels: Iterable[str | None]) -> set[int]:
-    return {int(label) for label in labels if label and label.isdigit()}
+    return {int(label) for label in labels if label and label.isdecimal()}
 
 
 def _entity_filter(name: str, wanted: tuple[str | None, ...], *, said_as: str | None = None) -> _Filter:
@@ -93,8 +93,11 @@ def select_images(files: Iterable[BidsFile], selection: Selection) -> tuple[list
         Nothing is left; the message says which filter is to blame and what there is.
     """
     selection = selection.with_defaults()
+    files = tuple(files)
     extensions = set(selection.extension)
     images = [file for file in files if file.extension in extensions and _is_image(file, selection)]
+    if not images:
+        raise NoMatchError(_no_image_message(files, selection))
     _check_entity_names(selection.entities, images)
     filters = _filters(selection)
     failed = [
@@ -102,7 +105,7 @@ def select_images(files: Iterable[BidsFile], selection: Selection) -> tuple[list
     ]
     kept = [file for file, blame in failed if not blame]
     if not kept:
-        raise NoMatchError(_no_match_message(filters, failed, selection))
+        raise NoMatchError(_no_match_message(filters, failed))
     return kept, _absent_labels(filters, images)
 
 
@@ -143,14 +146,17 @@ def _padding_hint(wanted: Iterable[str | None], values: Collection[str | None]) 
     return ""
 
 
-def _no_match_message(
-    filters: Sequence[_Filter], failed: Sequence[tuple[BidsFile, list[int]]], selection: Selection
-) -> str:
-    if not failed:
-        return (
-            f"No file with the extension {' or '.join(selection.extension)} was found. "
-            "Check that BIDS_DIR or --derivatives names the directory with the images."
-        )
+def _no_image_message(files: Sequence[BidsFile], selection: Selection) -> str:
+    others = Counter(file.extension for file in files if file.extension)
+    listed = ", ".join(f"{extension} ({count})" for extension, count in others.most_common(_SHOWN))
+    return (
+        f"No image with the extension {' or '.join(selection.extension)} was found; "
+        f"there is {listed or 'no other file either'}. Check that BIDS_DIR or --derivatives names the "
+        "directory with the images, and 'extension' in the model spec's Input."
+    )
+
+
+def _no_match_message(filters: Sequence[_Filter], failed: Sequence[tuple[BidsFile, list[int]]]) -> str:
     alone = Counter(blame[0] for _, blame in failed if len(blame) == 1)
     lines = [f"No image matches all filters; there are {len(failed)} images."]
     for index, each in enumerate(filters):

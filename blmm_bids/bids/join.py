@@ -130,6 +130,8 @@ def _joined(
     matches: Sequence[Sequence[int]],
     images: Sequence[BidsFile],
 ) -> Column:
+    if all(len(rows) <= 1 for rows in matches):
+        return replace(column, values=[typed[rows[0]] if rows else None for rows in matches])
     for image, rows in enumerate(matches):
         filled = [index for index in rows if typed[index] is not None]
         if not filled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -67,7 +68,7 @@ def read_json(path: Path) -> dict[str, Any]:
         msg = f"{path}, line {line}: not UTF-8 text. Save the file as UTF-8."
         raise InvalidBIDSError(msg) from error
     except OSError as error:
-        msg = f"{path} cannot be read ({error.strerror})."
+        msg = f"{path} cannot be read ({error.strerror}). If it is a datalad link, run 'datalad get' on it."
         raise MissingInputError(msg) from error
     if not isinstance(found, dict):
         msg = f"{path} holds a JSON {type(found).__name__}, but an object ({{...}}) was expected."
@@ -107,19 +108,23 @@ def find_roots(
     is_raw = _is_raw(description)
     if is_raw and not derivatives and not skip_validation:
         raise InvalidBIDSError(_raw_message(bids_dir))
-    links = description.get("DatasetLinks", {})
-    has_images = not is_raw or not derivatives
-    roots = [Root("", bids_dir, has_images, links if isinstance(links, dict) else {})]
+    roots = [Root("", bids_dir, not is_raw or not derivatives, _links(description))]
     for given, path in ((name, path.absolute()) for name, path in derivatives):
         description = _read_description(path, "The derivatives", skip_validation=skip_validation)
-        links = description.get("DatasetLinks", {})
         name = _dataset_name(given, path, [root.name for root in roots])
         if any(_same(path, root.path) for root in roots):
             if _same(path, bids_dir):
                 roots[0] = Root("", bids_dir, has_images=True, links=roots[0].links)
             continue
-        roots.append(Root(name, path, has_images=True, links=links if isinstance(links, dict) else {}))
+        roots.append(Root(name, path, has_images=True, links=_links(description)))
     return tuple(roots)
+
+
+def _links(description: Mapping[str, Any]) -> dict[str, str]:
+    links = description.get("DatasetLinks")
+    if not isinstance(links, dict):
+        return {}
+    return {name: link for name, link in links.items() if isinstance(link, str)}
 
 
 def _same(first: Path, second: Path) -> bool:
@@ -172,6 +177,12 @@ def _read_description(path: Path, role: str, *, skip_validation: bool) -> dict[s
     if not path.is_dir():
         msg = f"{role}: {path} is a file, but a directory was expected."
         raise MissingInputError(msg)
+    try:
+        with os.scandir(path):
+            pass
+    except OSError as error:
+        msg = f"{role}: {path} cannot be read ({error.strerror}). Check its permissions."
+        raise MissingInputError(msg) from error
     file = path / DESCRIPTION
     if file.exists():
         return read_json(file)

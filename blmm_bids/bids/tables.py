@@ -120,7 +120,7 @@ def read_tables(listings: Sequence[Listing], participants_tsv: Path | None = Non
     for listing in listings:
         root = listing.root
         top = root / "participants.tsv"
-        if participants_tsv is None and top.exists():
+        if participants_tsv is None and (top.exists() or top.is_symlink()):
             _add_file(found["participants"], top, [root / "participants.json"], "participant_id")
         for file in listing.files:
             if file.extension == ".tsv" and file.suffix in _KEY_OF:

@@ -68,7 +68,7 @@ def open_local(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
             local_directory=str(work_dir),
             silence_logs=logging.CRITICAL,
             # On a shared machine other users reach the loopback ports, and a scheduler runs what it is told.
-            security=find_spec("cryptography") is not None,
+            security=True if find_spec("cryptography") else None,
             env=WORKER_ENVIRONMENT,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,

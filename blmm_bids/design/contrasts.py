@@ -246,6 +246,8 @@ class _Linear:
         value = self._sum()
         if self._peek():
             raise self._error(f"expected + or - before '{self._word()}'")
+        if not np.isfinite(value).all():
+            raise self._error("has a weight that is not finite")
         if value[0] != 0:
             msg = f"adds the constant {value[0]:g}; the intercept's column is '{INTERCEPT}'"
             raise self._error(msg)

@@ -95,21 +95,22 @@ def template_mask(space: str, grid: Grid) -> NDArray[np.bool_]:
     return read_mask(_template_path(space, grid), grid, resample=True)
 
 
-def mask_union(reader: VoxelReader, masks: Iterable[Sequence[Path]]) -> NDArray[np.bool_]:
-    """Voxels inside at least one image's masks.
+def mask_union(masks: Iterable[Sequence[Path]], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Unite the masks of several images; runs on a worker.
 
     Parameters
     ----------
-    reader : VoxelReader
-        Grid and voxels.
     masks : iterable of sequences of Path
         The masks of each image, whose intersection is that image's mask.
+    shape : tuple of int
+        Of the images' grid.
 
     Returns
     -------
     (voxel,) bool
-        In the order of the reader's voxels.
+        Inside at least one image's mask; flat, C order of ``shape``.
     """
+    reader = VoxelReader(shape)
     union: NDArray[np.bool_] | None = None
     for paths in dict.fromkeys(tuple(each) for each in masks):
         inside = image_mask(reader, paths)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+ASIDE_SUFFIX = ".tmp"
 WRITE_ADVICE = "Free space, or give another --work-dir, and run again"
+
+
+def aside_of(path: Path) -> Path:
+    """Name a file beside ``path`` to write first; no two writers, on any host, share it."""
+    return path.with_name(f".{path.name}.{uuid4().hex}{ASIDE_SUFFIX}")
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -34,7 +40,7 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         if array.dtype.hasobject:
             msg = f"array '{name}' for {path.name} holds Python objects; only numbers and text are stored"
             raise TypeError(msg)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = aside_of(path)
     try:
         with aside.open("wb") as file:
             np.savez(file, **named)

@@ -62,8 +62,8 @@ def write_text(path: Path, text: str) -> Path:
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write `content` to `path` as indented JSON in the key order given, atomically.
 
-    Paths become text, and dates, which YAML has and JSON has not, too. Not-a-number has no JSON spelling; it raises ``ValueError`` here rather than making a file
-    that other programs refuse.
+    Paths, and the dates that YAML has and JSON has not, become text. Not-a-number has no JSON spelling; it
+    raises ``ValueError`` here rather than making a file that other programs refuse.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_as_text)
     return write_text(path, text + "\n")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from blmm_bids.errors import StorageError
-from blmm_bids.outputs.atomic import WRITE_ADVICE
+from blmm_bids.outputs.atomic import WRITE_ADVICE, aside_of
 
 _zlib: Any = zlib
 with suppress(ImportError):  # the same sums, several times as fast
@@ -115,7 +115,7 @@ def write_part(
     header["first_obs"], header["n_obs"], header["n_voxels"] = first_obs, *values.shape
     header["n_blocks"], header["digest"] = len(blocks), digest.encode("ascii")
     table = np.zeros(len(blocks), dtype=_ENTRY)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = aside_of(path)
     try:
         with aside.open("wb") as file:
             offset = file.write(header.tobytes()) + file.write(table.tobytes())

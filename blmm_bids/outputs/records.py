@@ -31,7 +31,7 @@ class Variable(Protocol):
 
     @property
     def kind(self) -> str:
-        """Word for its type, ``categorical`` or ``numeric``."""
+        """Word for its use: ``categorical``, ``numeric`` or ``grouping``."""
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -48,6 +48,18 @@ class Variable(Protocol):
     @property
     def n_missing(self) -> int:
         """Images without a value."""
+
+    @property
+    def minimum(self) -> float | None:
+        """Smallest value of a numeric variable."""
+
+    @property
+    def mean(self) -> float | None:
+        """Mean of a numeric variable."""
+
+    @property
+    def maximum(self) -> float | None:
+        """Largest value of a numeric variable."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from blmm_bids.errors import OutputError, StorageError
-from blmm_bids.outputs.atomic import is_whole, load_arrays, save_arrays
+from blmm_bids.outputs.atomic import ASIDE_SUFFIX, aside_of, is_whole, load_arrays, save_arrays
 from blmm_bids.outputs.parts import is_part_done
 
 if TYPE_CHECKING:
@@ -168,7 +167,9 @@ class WorkDir:
             raise StorageError(msg)
 
     def prune(self, keep: Iterable[StageDir] = ()) -> None:
-        """Delete all stages but these; nothing that is not ours is touched.
+        """Delete all stages but these, and what a killed run left half-written in these.
+
+        Nothing that is not ours is touched. For the main process, while no worker runs.
 
         Raises
         ------
@@ -181,6 +182,9 @@ class WorkDir:
                 ours = _STAGE_NAME.fullmatch(entry.name) or entry.name == _SCRATCH
                 if ours and entry.name not in kept and entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
+            for name in kept:
+                for aside in (self.path / name).glob(f".*{ASIDE_SUFFIX}"):
+                    aside.unlink()
         except OSError as error:
             msg = f"{self.path}: old working files cannot be deleted ({error}); {_ELSEWHERE}"
             raise StorageError(msg) from error
@@ -224,6 +228,6 @@ def _make_private(path: Path) -> Path:
 
 
 def _write_json(path: Path, content: object) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = aside_of(path)
     aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
     aside.replace(path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blmm_bids.errors import ModelSpecError
 from blmm_bids.outputs.description import write_description
 from blmm_bids.outputs.files import write_json
 from blmm_bids.outputs.maps import Blocks, gather_maps, n_computed, scratch_array, write_maps
@@ -30,6 +31,32 @@ def unit_maps(unit: UnitOutputs) -> tuple[MapSpec, ...]:
         unit.contrasts,
         unit.output_options,
     )
+
+
+def check_names(units: Sequence[UnitOutputs]) -> None:
+    """Refuse a run in which two files would have the same name, before any block runs.
+
+    Raises
+    ------
+    ModelSpecError
+        Names the two nodes, or the two parts of one node, whose labels are the same.
+    """
+    owner: dict[str, str] = {}
+    for unit in units:
+        other = owner.setdefault(unit.label.casefold(), unit.node)
+        if other != unit.node:
+            msg = f"nodes '{other}' and '{unit.node}' would share 'node-{unit.label}'; rename one"
+            raise ModelSpecError(msg)
+    fits: dict[tuple[str, str], UnitOutputs] = {}
+    for unit in units:
+        for spec in unit_maps(unit):
+            first = fits.setdefault((unit.node, spec.filename.casefold()), unit)
+            if first is not unit:
+                msg = (
+                    f"groups {dict(first.group)} and {dict(unit.group)} of node '{unit.node}' would both "
+                    f"write '{spec.filename}'; rename a contrast or group by fewer entities"
+                )
+                raise ModelSpecError(msg)
 
 
 def node_directory(run: RunOutputs, unit: UnitOutputs) -> Path:
@@ -96,12 +123,12 @@ def write_comparison(run: RunOutputs, comparison: ComparisonOutputs) -> list[Pat
     return maps + sidecars
 
 
-def leftover_files(results: Sequence[UnitResult]) -> list[Path]:
-    """List the maps and tables of earlier runs that lie among these results.
+def leftover_files(results: Sequence[UnitResult], others: Iterable[Path] = ()) -> list[Path]:
+    """List the maps and tables of earlier runs that lie among these results; `others` are of this run too.
 
     They are never deleted here; the app warns of them, since they look as if they belonged to this run.
     """
-    written = {path for result in results for path in result.files}
+    written = {path for result in results for path in result.files} | set(others)
     directories = sorted({result.directory for result in results})
     return [
         path

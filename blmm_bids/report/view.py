@@ -7,6 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("numpy", "scipy", "numba", "nibabel", "pybids", "formulaic", "dask")
 _MANY_SINGULAR = 0.5
 _MANY_UNFINISHED = 0.01
+_MANY_LEVELS = 12
 
 
 def page_view(run: RunOutputs, results: Sequence[UnitResult]) -> dict[str, Any]:
@@ -120,16 +122,23 @@ def factor_view(term: RandomTerm) -> dict[str, Any]:
 
 def variable_view(variable: Variable) -> dict[str, Any]:
     """Describe a variable of the formula."""
-    levels = [
-        f"{level} ({count})" for level, count in zip(variable.levels, variable.counts, strict=False)
-    ] or list(variable.levels)
     return {
         "name": variable.name,
         "kind": variable.kind,
-        "levels": ", ".join(levels),
+        "summary": values_text(variable),
         "reference": variable.reference or "",
         "n_missing": variable.n_missing,
     }
+
+
+def values_text(variable: Variable) -> str:
+    """Say which values a variable has: the range of numbers, or the levels where they are few."""
+    if variable.minimum is not None and variable.maximum is not None and variable.mean is not None:
+        return f"{variable.minimum:g} to {variable.maximum:g}, mean {variable.mean:.4g}"
+    if len(variable.levels) > _MANY_LEVELS:
+        return f"{len(variable.levels)} levels"
+    pairs = zip_longest(variable.levels, variable.counts)
+    return ", ".join(str(level) if count is None else f"{level} ({count})" for level, count in pairs)
 
 
 def n_fitted(counts: Mapping[int, int]) -> int:

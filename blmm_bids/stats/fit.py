@@ -73,7 +73,7 @@ def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -
         allocate_pattern(structure),
         out,
     )
-    d, singular = relative_covariance(plan, out.theta)
+    d, singular = relative_covariance(plan, out.D)
     status = np.where((out.status == Status.CONVERGED) & singular, int(Status.SINGULAR), out.status)
     return Fit(
         n_obs=out.n_obs,
@@ -112,14 +112,14 @@ def sort_patterns(y: NDArray[np.floating]) -> tuple[IntArray, IntArray]:
     return np.argsort(pattern_ids, kind="stable"), pattern_ids
 
 
-def relative_covariance(plan: DesignPlan, theta: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+def relative_covariance(plan: DesignPlan, conditioned: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
     """D on the scale of the user's effects, and whether it is singular.
 
     Parameters
     ----------
     plan : DesignPlan
-    theta : (voxel, theta)
-        Conditioned factors, terms in elimination order.
+    conditioned : (voxel, vech)
+        Covariances of the conditioned effects, terms in elimination order.
 
     Returns
     -------
@@ -128,26 +128,47 @@ def relative_covariance(plan: DesignPlan, theta: FloatArray) -> tuple[FloatArray
     singular : (voxel,)
         lme4's rule.
     """
-    n_voxels = theta.shape[0]
+    n_voxels = conditioned.shape[0]
     blocks: dict[int, FloatArray] = {}
     singular = np.zeros(n_voxels, dtype=bool)
     for k, rotation in enumerate(plan.rotations):
         size = rotation.shape[0]
         start = int(plan.structure.theta_start[k])
-        conditioned = np.zeros((size, size, n_voxels))
         columns, rows = np.triu_indices(size)
-        conditioned[rows, columns] = theta[:, start : start + rows.size].T
-        # Elementwise over voxels on purpose: a matrix product would go to BLAS.
-        factor = np.zeros_like(conditioned)
-        for i in range(size):
-            for j in range(i + 1):
-                for r in range(j, i + 1):
-                    factor[i, j] += rotation[i, r] * conditioned[r, j]
-            singular |= np.abs(factor[i, i]) < SINGULAR_TOLERANCE
-        vech = np.zeros((n_voxels, rows.size))
-        for v, (i, j) in enumerate(zip(rows, columns, strict=True)):
-            for r in range(min(i, j) + 1):
-                vech[:, v] += factor[i, r] * factor[j, r]
-        blocks[plan.term_order[k]] = vech
+        inner = np.zeros((size, size, n_voxels))
+        inner[rows, columns] = inner[columns, rows] = conditioned[:, start : start + rows.size].T
+        outer = _congruence(rotation, inner)
+        blocks[plan.term_order[k]] = np.ascontiguousarray(outer[rows, columns].T)
+        singular |= _smallest_pivot(outer) < SINGULAR_TOLERANCE**2
     d = [blocks[k] for k in range(len(blocks))]
     return (np.hstack(d) if d else np.zeros((n_voxels, 0))), singular
+
+
+def _congruence(rotation: FloatArray, inner: FloatArray) -> FloatArray:
+    """``T D T'`` at each voxel, elementwise over voxels: a matrix product would go to BLAS."""
+    size = rotation.shape[0]
+    half = np.zeros_like(inner)
+    outer = np.zeros_like(inner)
+    for i in range(size):
+        for j in range(size):
+            for r in range(size):
+                half[i, j] += rotation[i, r] * inner[r, j]
+    for i in range(size):
+        for j in range(size):
+            for r in range(size):
+                outer[i, j] += half[i, r] * rotation[j, r]
+    return outer
+
+
+def _smallest_pivot(matrix: FloatArray) -> FloatArray:
+    """Smallest squared diagonal element of the Cholesky factor of (size, size, voxel) matrices."""
+    rest = matrix.copy()
+    smallest = np.full(matrix.shape[2], np.inf)
+    for j in range(matrix.shape[0]):
+        pivot = rest[j, j].copy()
+        smallest = np.minimum(smallest, pivot)
+        safe = np.where(pivot > 0, pivot, 1.0)
+        for i in range(j + 1, matrix.shape[0]):
+            for c in range(j + 1, matrix.shape[0]):
+                rest[i, c] -= np.where(pivot > 0, rest[i, j] * rest[j, c] / safe, 0.0)
+    return smallest

@@ -43,8 +43,9 @@ class Structure(NamedTuple):
         Start of each column's run in ``pair_target``.
     pair_target : (pair,)
         Where the product of two entries of a column lands, for targets left of the dense tail.
-    term_start, term_size, theta_start : (term,)
-        First column, number of effects and first theta of each term.
+    term_start, term_size, theta_start, effect_start : (term,)
+        First column, number of effects, first theta and first effect of each term; but for the
+        sizes, one more at the end.
     block_terms : (block, 2)
         The two terms of each block of Z'Z (first eliminated later or equal).
     block_cols : (block, 2)
@@ -68,6 +69,7 @@ class Structure(NamedTuple):
     term_start: IntArray
     term_size: IntArray
     theta_start: IntArray
+    effect_start: IntArray
     block_terms: IntArray
     block_cols: IntArray
     block_start: IntArray
@@ -248,6 +250,7 @@ def make_structure(
         term_start=term_start,
         term_size=n_effects.astype(np.int64),
         theta_start=theta_start,
+        effect_start=np.concatenate([[0], np.cumsum(n_effects)]).astype(np.int64),
         block_terms=block_terms,
         block_cols=block_cols,
         block_start=block_start,

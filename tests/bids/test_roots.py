@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from blmm_bids.bids.roots import find_roots, read_json
@@ -29,8 +33,6 @@ def test_find_roots__raw_dataset_with_derivatives_gives_tables_only(tmp_path):
 def test_find_roots__paths_are_absolute(tmp_path, monkeypatch):
     describe(tmp_path / "glm")
     monkeypatch.chdir(tmp_path)
-    from pathlib import Path
-
     (root,) = find_roots(Path("glm"), ())
     assert root.path == tmp_path / "glm"
 
@@ -114,3 +116,19 @@ def test_read_json__accepts_a_byte_order_mark(tmp_path):
     path = tmp_path / "x.json"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_json(path) == {"a": 1}
+
+
+def test_find_roots__directory_that_cannot_be_read():
+    with tempfile.TemporaryDirectory() as folder:
+        root = describe(Path(folder) / "glm")
+        Path(folder).chmod(0o755)
+        root.chmod(0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(MissingInputError, match=r"cannot be read \(Permission denied\)"):
+                find_roots(root, ())
+        finally:
+            os.seteuid(user)
+            root.chmod(0o755)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blmm_bids.errors import UsageError
@@ -13,7 +13,6 @@ GB = 2**30
 
 
 @given(st.integers(0, 5000), st.integers(1, 700), st.sampled_from([1, 8, 64]))
-@settings(deadline=None, derandomize=True, max_examples=50)
 def test_split_evenly__covers_in_order(total, size, multiple):
     spans = split_evenly(total, size, multiple)
     assert [span.index for span in spans] == list(range(len(spans)))

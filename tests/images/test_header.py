@@ -58,7 +58,12 @@ def test_read_header__sniffs_compression(tmp_path):
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
-    [((3, 4, 5, 1), (3, 4, 5)), ((3, 4, 5, 1, 1), (3, 4, 5)), ((3, 4, 5, 2), (3, 4, 5, 2)), ((3, 4), (3, 4, 1))],
+    [
+        ((3, 4, 5, 1), (3, 4, 5)),
+        ((3, 4, 5, 1, 1), (3, 4, 5)),
+        ((3, 4, 5, 2), (3, 4, 5, 2)),
+        ((3, 4), (3, 4, 1)),
+    ],
 )
 def test_read_header__drops_trailing_ones(tmp_path, shape, expected):
     assert read_header(save(tmp_path / "a.nii", np.zeros(shape, np.float32))).shape == expected
@@ -107,7 +112,9 @@ def test_read_header__refuses_cifti_by_intent(tmp_path):
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 
-@pytest.mark.parametrize(("dtype", "words"), [(np.complex64, "complex64"), (np.complex128, "complex128"), (RGB, "RGB")])
+@pytest.mark.parametrize(
+    ("dtype", "words"), [(np.complex64, "complex64"), (np.complex128, "complex128"), (RGB, "RGB")]
+)
 def test_read_header__refuses_other_numbers(tmp_path, dtype, words):
     path = save(tmp_path / "a.nii", np.zeros((3, 4, 5), dtype))
     with pytest.raises(DataError, match=words):

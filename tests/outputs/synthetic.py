@@ -32,6 +32,9 @@ class FactorLevels:
     reference: str | None = None
     counts: tuple[int, ...] = ()
     n_missing: int = 0
+    minimum: float | None = None
+    mean: float | None = None
+    maximum: float | None = None
 
 
 def design(*, slopes: bool = True, terms: bool = True) -> Design:
@@ -87,7 +90,7 @@ def unit(root: Path, **changes: object) -> UnitOutputs:
         group={"contrast": "faces"},
         n_missing=np.arange(12, dtype=np.int64),
         variables=(
-            FactorLevels("age", "numeric", n_missing=1),
+            FactorLevels("age", "numeric", n_missing=1, minimum=20.0, mean=21.5, maximum=23.0),
             FactorLevels("sex", "categorical", ("F", "M"), "F", (6, 6)),
         ),
         warnings=("age varies within and between subjects <script>alert(1)</script>",),

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from blmm_bids.bids.names import CONFIG_FILE
+from blmm_bids.errors import ModelSpecError
 from blmm_bids.outputs.records import ComparisonOutputs
 from blmm_bids.outputs.registry import OutputOptions
-from blmm_bids.outputs.write import leftover_files, write_comparison, write_outputs
+from blmm_bids.outputs.write import check_names, leftover_files, write_comparison, write_outputs
 from blmm_bids.report.page import write_reports
 from tests.outputs.synthetic import VOXELS, blocks, run, unit
 
@@ -143,3 +144,27 @@ def test_leftover_files__finds_maps_of_an_earlier_run(tmp_path):
     old = results[0].directory / "contrast-old_stat-t_statmap.nii.gz"
     old.write_bytes(b"")
     assert leftover_files(results) == [old]
+    assert leftover_files(results, [old]) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wanted"),
+    [
+        ({"node": "group model"}, {"node": "groupModel"}, "share 'node-groupModel'"),
+        (
+            {"group": {"contrast": "a", "stat": "effect"}},
+            {"group": {"contrast": "a", "desc": "effect"}},
+            "would both write",
+        ),
+    ],
+)
+def test_check_names__refuses_fits_that_would_overwrite_each_other(tmp_path, first, second, wanted):
+    units = [unit(tmp_path, **first), unit(tmp_path, **second)]
+    with pytest.raises(ModelSpecError, match=wanted):
+        check_names(units)
+
+
+def test_check_names__accepts_groups_and_nodes_of_distinct_names(tmp_path):
+    check_names(
+        [unit(tmp_path), unit(tmp_path, group={"contrast": "houses"}), unit(tmp_path, node="base", group={})]
+    )

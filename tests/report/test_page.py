@@ -105,8 +105,11 @@ def test_page__shows_the_fit(written):
         "bids_app_run.py &#39;&lt;in&gt;&#39; out group",
         "prefers-color-scheme: dark",
         "1 min 2 s",
+        "20 to 23, mean 21.5",
+        "F (6), M (6)",
     ):
         assert wanted in text, wanted
+    assert " object at 0x" not in text
 
 
 def test_render_page__serves_the_smallest_model(tmp_path):

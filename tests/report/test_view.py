@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 
 from blmm_bids.outputs.write import write_unit
-from blmm_bids.report.view import advice, duration_text, page_view, status_rows, weights_text
+from blmm_bids.report.view import (
+    advice,
+    duration_text,
+    page_view,
+    status_rows,
+    values_text,
+    weights_text,
+)
 from blmm_bids.stats.model import FitOptions, Status
-from tests.outputs.synthetic import blocks, design, run, unit
+from tests.outputs.synthetic import FactorLevels, blocks, design, run, unit
 
 
 @pytest.mark.parametrize(
@@ -44,6 +51,11 @@ def test_advice__says_what_to_make_of_the_statuses(counts, wanted):
     assert wanted in advice(counts)[0]
 
 
+def test_values_text__counts_levels_that_are_too_many_to_list():
+    variable = FactorLevels("subject", "grouping", tuple(map(str, range(400))))
+    assert values_text(variable) == "400 levels"
+
+
 def test_status_rows__share_and_explain():
     rows = status_rows({0: 19, 3: 1})
     assert [row["share"] for row in rows] == ["95.0 %", "5.0 %"]
@@ -57,7 +69,7 @@ def test_page_view__counts_images_voxels_and_levels(tmp_path):
     assert (fit["n_images"], fit["n_left_out"], fit["n_voxels"], fit["n_fitted"]) == (12, 2, 20, 19)
     assert fit["reasons"] == [("age is missing", 1), ("not chosen", 1)]
     assert fit["factors"][0]["sizes"] == [{"n_images": 3, "n_levels": 4}]
-    assert fit["variables"][1]["levels"] == "F (6), M (6)"
+    assert [row["summary"] for row in fit["variables"]] == ["20 to 23, mean 21.5", "F (6), M (6)"]
     assert fit["contrasts"][1]["weights"] == ["age", "sex[T.M]"]
     assert view["command"] == "bids_app_run.py '<in>' out group"
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from blmm_bids.stats.kernels.compiling import kernel
 from blmm_bids.stats.kernels.criterion import Lanes
-from blmm_bids.stats.kernels.newton import Small, score_in_d
+from blmm_bids.stats.kernels.newton import Small, score_in_d, unpack_square
 from blmm_bids.stats.kernels.small import cholesky, cholesky_solve, jacobi_eigh
 from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan import Structure
@@ -25,7 +25,10 @@ ZERO_OBSERVED = 1e-8
 
 
 class Estimates(NamedTuple):
-    """What a fit writes for each voxel; see `blmm_bids.stats.model.Fit`. ``theta`` is conditioned."""
+    """What a fit writes for each voxel; see `blmm_bids.stats.model.Fit`.
+
+    ``D`` holds the vech elements of the conditioned terms in elimination order.
+    """
 
     n_obs: IntArray
     status: IntArray
@@ -33,7 +36,7 @@ class Estimates(NamedTuple):
     beta: FloatArray
     vcov: FloatArray
     sigma2: FloatArray
-    theta: FloatArray
+    D: FloatArray
     loglik: FloatArray
     resms: FloatArray
     eta_cov: FloatArray
@@ -54,7 +57,7 @@ def allocate_estimates(n_voxels: int, n_fixef: int, n_theta: int) -> Estimates:
         beta=missing(n_fixef),
         vcov=missing(n_fixef, n_fixef),
         sigma2=missing(),
-        theta=missing(n_theta),
+        D=missing(n_theta),
         loglik=missing(),
         resms=missing(),
         eta_cov=missing(n_eta, n_eta),
@@ -90,8 +93,8 @@ def write_estimates(
     out.n_iter[voxel] = search.n_iter[w]
     if search.outcome[w] != 0:
         out.status[voxel] = search.outcome[w]
-    for t in range(n_theta):
-        out.theta[voxel, t] = search.theta[w, t]
+    for term in range(s.term_size.size):
+        _write_covariance(s, w, term, search, small, out.D[voxel])
     # 2. Fixed effects and their covariance, from the border at the optimum.
     _unpack_border(search.border[w], n_fixef, small.fixef_a, small.fixef_v)
     cholesky(small.fixef_a, n_fixef, 0.0)
@@ -115,6 +118,22 @@ def write_estimates(
         _expected_information(s, k, w, float(nu_information), small)
         zero, keep = ZERO_EXPECTED, True
     _invert_information(n_theta + 1, zero, keep, small, out.eta_cov[voxel])
+
+
+@kernel
+def _write_covariance(s: Structure, w: int, term: int, search: Search, small: Small, out: FloatArray) -> None:
+    """Vech of one term's D, its effects back in their own order."""
+    size = s.term_size[term]
+    order = search.order[w, s.effect_start[term] :]
+    unpack_square(s, search.theta[w], term, small.hess)
+    for i in range(size):
+        for j in range(size):
+            small.vectors[order[i], order[j]] = small.hess[i, j]
+    t = s.theta_start[term]
+    for j in range(size):
+        for i in range(j, size):
+            out[t] = small.vectors[i, j]
+            t += 1
 
 
 @kernel

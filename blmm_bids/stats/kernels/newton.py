@@ -5,6 +5,10 @@ semi-definite cone of D has no edge here: a variance of zero is a smooth point t
 quadratically. What the parametrisation adds are saddles (theta_jj = 0 is stationary whatever the
 data); steps follow the absolute eigenvalues of the Hessian and are pushed along directions of
 negative curvature, so they leave them, and a singular optimum is confirmed by the score in D.
+
+Where an early effect has hardly any variance and a later one has much, the later row of the factor
+can turn at no cost, and Newton would creep along that circle. The order of a term's effects is
+therefore the pivoted one, voxel by voxel.
 """
 
 from __future__ import annotations
@@ -15,13 +19,13 @@ from typing import NamedTuple
 import numpy as np
 
 from blmm_bids.stats.kernels.compiling import kernel
-from blmm_bids.stats.kernels.small import cholesky, jacobi_eigh
-from blmm_bids.stats.model import FloatArray
+from blmm_bids.stats.kernels.small import cholesky, jacobi_eigh, semidefinite_cholesky
+from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan import Structure
 
 # Conditioned effects have unit mean square, so theta = 1 means as much variance between levels as
-# within; the first step may go twice as far.
-FIRST_RADIUS = 2.0
+# within; a first step of this length reaches zero from the start.
+FIRST_RADIUS = 0.8
 # A push out of a saddle: well outside rounding, well inside the radius.
 PUSH = 0.3
 # Eigenvalues of the Hessian below minus this share of the largest are negative, not rounding.
@@ -30,6 +34,9 @@ NEGATIVE_CURVATURE = 1e-6
 LEAVE = 1e-3
 # theta_jj below this is near enough to the boundary for D's score to be looked at.
 NEAR_BOUNDARY = 1e-3
+# The Cholesky factor takes the effects in another order when one left over has this many times the
+# variance of the one whose turn it is.
+PIVOT_RATIO = 4.0
 # Added to D (conditioned, so relative to the within-level variance) where a formula needs D
 # non-singular; moves dfs by about the same relative amount.
 D_FLOOR = 1e-6
@@ -45,6 +52,7 @@ class Small(NamedTuple):
     fixef_a: FloatArray
     fixef_b: FloatArray
     fixef_v: FloatArray
+    order: IntArray
 
 
 def allocate_small(n_theta: int, n_fixef: int) -> Small:
@@ -58,6 +66,7 @@ def allocate_small(n_theta: int, n_fixef: int) -> Small:
         fixef_a=np.zeros((n_fixef, n_fixef)),
         fixef_b=np.zeros((n_fixef, n_fixef)),
         fixef_v=np.zeros(n_fixef),
+        order=np.zeros(n_eta, dtype=np.int64),
     )
 
 
@@ -130,11 +139,56 @@ def near_boundary(s: Structure, theta: FloatArray) -> bool:
 
 
 @kernel
+def needs_pivoting(s: Structure, theta: FloatArray, term: int, small: Small, order: IntArray) -> bool:
+    """Whether a term's effects should be taken in another order; which one, into ``order``."""
+    size = s.term_size[term]
+    unpack_square(s, theta, term, small.hess)
+    wanted = False
+    for j in range(size):
+        order[j] = j
+    # Pivoted Cholesky of D; a row's diagonal is what the earlier pivots leave of its variance.
+    for j in range(size):
+        best = j
+        for i in range(j + 1, size):
+            if small.hess[order[i], order[i]] > small.hess[order[best], order[best]]:
+                best = i
+        here, there = small.hess[order[j], order[j]], small.hess[order[best], order[best]]
+        if there > NEAR_BOUNDARY * NEAR_BOUNDARY and there > PIVOT_RATIO * here:
+            wanted = True
+        order[j], order[best] = order[best], order[j]
+        pivot = small.hess[order[j], order[j]]
+        if pivot <= NEAR_BOUNDARY * NEAR_BOUNDARY:
+            break
+        for i in range(j + 1, size):
+            for c in range(j + 1, size):
+                small.vectors[i, c] = (
+                    small.hess[order[i], order[c]]
+                    - small.hess[order[i], order[j]] * small.hess[order[j], order[c]] / pivot
+                )
+        for i in range(j + 1, size):
+            for c in range(j + 1, size):
+                small.hess[order[i], order[c]] = small.vectors[i, c]
+    return wanted
+
+
+@kernel
+def reorder_theta(s: Structure, theta: FloatArray, term: int, small: Small, order: IntArray) -> None:
+    """Factor of the same D with its effects in another order."""
+    size = s.term_size[term]
+    unpack_square(s, theta, term, small.vectors)
+    for i in range(size):
+        for j in range(size):
+            small.hess[i, j] = small.vectors[order[i], order[j]]
+    semidefinite_cholesky(small.hess, size)
+    _pack_factor(s, small.hess, term, theta)
+
+
+@kernel
 def raise_floor(s: Structure, theta: FloatArray, small: Small) -> None:
     """Replace theta by the factor of ``D + D_FLOOR I``."""
     for term in range(s.term_size.size):
         size = s.term_size[term]
-        _unpack_square(s, theta, term, small.hess)
+        unpack_square(s, theta, term, small.hess)
         for i in range(size):
             small.hess[i, i] += D_FLOOR
         cholesky(small.hess, size, 0.0)
@@ -142,7 +196,7 @@ def raise_floor(s: Structure, theta: FloatArray, small: Small) -> None:
 
 
 @kernel
-def _unpack_square(s: Structure, theta: FloatArray, term: int, out: FloatArray) -> None:
+def unpack_square(s: Structure, theta: FloatArray, term: int, out: FloatArray) -> None:
     """D = L L' of one term."""
     size = s.term_size[term]
     start = s.theta_start[term]
@@ -187,7 +241,7 @@ def leave_boundary(s: Structure, theta: FloatArray, grad: FloatArray, tol: float
         jacobi_eigh(small.score, size, small.vectors)
         for i in range(size):
             if small.score[i, i] * LEAVE < -tol:
-                _unpack_square(s, theta, term, small.hess)
+                unpack_square(s, theta, term, small.hess)
                 for a in range(size):
                     for b in range(size):
                         small.hess[a, b] += LEAVE * small.vectors[a, i] * small.vectors[b, i]

@@ -235,6 +235,39 @@ def load_voxel(
 
 
 @kernel
+def reorder_effects(s: Structure, k: Lanes, w: int, term: int, order: IntArray, scratch: FloatArray) -> None:
+    """Put a term's effects into another order in one lane's products.
+
+    Parameters
+    ----------
+    order : (effect,)
+        Position that each effect's products have now.
+    scratch : (effects squared,)
+    """
+    size = s.term_size[term]
+    for col in range(s.term_start[term], s.term_start[term + 1], size):
+        for c in range(s.sizes[1] + 1):
+            for e in range(size):
+                scratch[e] = k.zx[col + order[e], c, w]
+            for e in range(size):
+                k.zx[col + e, c, w] = scratch[e]
+    for block in range(s.block_terms.shape[0]):
+        is_row = s.block_terms[block, 0] == term
+        is_col = s.block_terms[block, 1] == term
+        if not is_row and not is_col:
+            continue
+        start = s.block_start[block]
+        height = s.term_size[s.block_terms[block, 0]]
+        width = s.term_size[s.block_terms[block, 1]]
+        for i in range(height):
+            row = order[i] if is_row else i
+            for j in range(width):
+                scratch[i * width + j] = k.zz[start + row * width + (order[j] if is_col else j), w]
+        for value in range(height * width):
+            k.zz[start + value, w] = scratch[value]
+
+
+@kernel
 def _range(y: FloatArray) -> tuple[float, float, float]:
     """Smallest and largest value present, and the sum of squares."""
     low = math.inf

@@ -15,10 +15,19 @@ from blmm_bids.stats.kernels.newton import (
     Small,
     leave_boundary,
     near_boundary,
+    needs_pivoting,
     newton_step,
     raise_floor,
+    reorder_theta,
 )
-from blmm_bids.stats.kernels.products import CONVERGED, ZERO_RESIDUAL, Pattern, compute_pattern, load_voxel
+from blmm_bids.stats.kernels.products import (
+    CONVERGED,
+    ZERO_RESIDUAL,
+    Pattern,
+    compute_pattern,
+    load_voxel,
+    reorder_effects,
+)
 from blmm_bids.stats.model import FloatArray, IntArray, Status
 from blmm_bids.stats.plan import Structure
 
@@ -69,8 +78,8 @@ class Search(NamedTuple):
     """State of each lane's search; the first axis is the lane.
 
     ``voxel phase n_iter n_present outcome`` are counters and codes; ``value radius predicted
-    theta grad hess border rss`` describe the best point so far; ``gamma scale`` undo the response's
-    reduction.
+    theta grad hess border rss`` describe the best point so far; ``order`` is the place that each
+    term's effects had before pivoting; ``gamma scale`` undo the response's reduction.
     """
 
     voxel: IntArray
@@ -88,6 +97,7 @@ class Search(NamedTuple):
     rss: FloatArray
     gamma: FloatArray
     scale: FloatArray
+    order: IntArray
 
 
 def allocate_search(s: Structure, lanes: int) -> Search:
@@ -107,6 +117,7 @@ def allocate_search(s: Structure, lanes: int) -> Search:
         rss=np.zeros(lanes),
         gamma=np.zeros((lanes, n_fixef)),
         scale=np.zeros((lanes, 2)),
+        order=np.zeros((lanes, int(s.effect_start[-1])), dtype=np.int64),
     )
 
 
@@ -207,6 +218,7 @@ def _start(
     for term in range(s.term_size.size):
         t = s.theta_start[term]
         for f in range(s.term_size[term]):
+            search.order[w, s.effect_start[term] + f] = f
             for e in range(f, s.term_size[term]):
                 k.theta[t, w] = START if e == f else 0.0
                 t += 1
@@ -252,7 +264,7 @@ def _accept(k: Lanes, w: int, search: Search, small: Small, n_theta: int) -> Non
             search.radius[w] *= 0.25
         elif ratio > 0.75:
             search.radius[w] *= 2.0
-    elif search.phase[w] != SEARCH:
+    elif search.phase[w] == LEAVING:
         search.radius[w] = FIRST_RADIUS
     search.phase[w] = SEARCH
     search.value[w] = k.value[w]
@@ -278,6 +290,8 @@ def _next_step(
     predicted, left, convex = newton_step(search.grad[w], search.hess[w], n_theta, search.radius[w], small)
     done = convex and left < max(2.0 * SPARE * rules.tol, noise)
     stuck = search.radius[w] < SMALLEST_RADIUS
+    if not done and not stuck and _pivot(s, k, w, search, small):
+        return
     if done or stuck or search.n_iter[w] >= rules.max_iter:
         if not done and not (stuck and left < rules.tol):
             search.outcome[w] = MAX_ITER
@@ -289,6 +303,31 @@ def _next_step(
     search.predicted[w] = predicted
     for t in range(n_theta):
         k.theta[t, w] = search.theta[w, t] + small.step[t]
+
+
+@kernel
+def _pivot(s: Structure, k: Lanes, w: int, search: Search, small: Small) -> bool:
+    """Take a term's effects in a better order, if there is one; whether that asks for an evaluation."""
+    moved = False
+    for term in range(s.term_size.size):
+        size = s.term_size[term]
+        if size == 1 or not needs_pivoting(s, search.theta[w], term, small, small.order):
+            continue
+        reorder_theta(s, search.theta[w], term, small, small.order)
+        reorder_effects(s, k, w, term, small.order, small.score.reshape(small.score.size))
+        place = search.order[w, s.effect_start[term] : s.effect_start[term + 1]]
+        for e in range(size):
+            small.order[e] = place[small.order[e]]
+        for e in range(size):
+            place[e] = small.order[e]
+        moved = True
+    if moved:
+        for t in range(s.sizes[3]):
+            k.theta[t, w] = search.theta[w, t]
+        # The same point seen from other coordinates: taken whatever rounding did to its value.
+        search.phase[w] = FIRST
+        search.value[w] = math.inf
+    return moved
 
 
 @kernel

@@ -33,6 +33,23 @@ def cholesky(a: FloatArray, n: int, tolerance: float) -> bool:
 
 
 @kernel
+def semidefinite_cholesky(a: FloatArray, n: int) -> None:
+    """Lower Cholesky factor in place of a matrix that may be singular; columns of zero pivots are zero."""
+    for j in range(n):
+        pivot = a[j, j]
+        for k in range(j):
+            pivot -= a[j, k] * a[j, k]
+        # What rounding leaves of a zero.
+        root = math.sqrt(pivot) if pivot > 1e-15 * a[j, j] else 0.0
+        a[j, j] = root
+        for i in range(j + 1, n):
+            value = a[i, j]
+            for k in range(j):
+                value -= a[i, k] * a[j, k]
+            a[i, j] = value / root if root > 0.0 else 0.0
+
+
+@kernel
 def cholesky_solve(factor: FloatArray, n: int, x: FloatArray) -> None:
     """Solve ``L L' x = b`` in place of b."""
     for i in range(n):

@@ -1,0 +1,57 @@
+"""Functions that run on workers; importable by name there."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from blmm_bids.errors import DataError
+
+
+def add(item, *shared):
+    return item + sum(shared)
+
+
+def process_id(item):
+    time.sleep(0.01)
+    return os.getpid()
+
+
+def environment(item):
+    return os.environ.get(item), os.getcwd()
+
+
+def refuse(item):
+    if item == 3:
+        msg = "img_3.nii.gz: truncated"
+        raise DataError(msg)
+    return item
+
+
+def stumble(item):
+    return 1 // (item - 3)
+
+
+def die_once(item, directory):
+    mark = Path(directory) / f"died-{item}"
+    if item % 4 == 1 and not mark.exists():
+        mark.write_text("x")
+        os._exit(1)
+    return item * 10
+
+
+def die_always(item):
+    if item == 2:
+        os._exit(1)
+    time.sleep(0.05)
+    return item
+
+
+def slow(item):
+    time.sleep(0.2 if item == 0 else 0.001)
+    return item
+
+
+def count_bytes(item, blob):
+    return len(blob) + item

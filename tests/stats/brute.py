@@ -1,0 +1,164 @@
+"""Dense truths: every number of a fit from V = I + ZDZ' as an n x n matrix, and a slow optimiser.
+
+Nothing here knows the package beyond `Design`; the formulas are those one finds in a textbook.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+
+
+def variance_parts(design):
+    """Z E Z' (obs, obs) for each vech element: V = I + sum_i D_i part_i."""
+    parts = []
+    for term in design.terms:
+        same = term.refs[:, None] == term.refs
+        for col in range(term.n_effects):
+            for row in range(col, term.n_effects):
+                part = same * np.outer(term.effects[:, row], term.effects[:, col])
+                parts.append(part if row == col else part + part.T)
+    return parts
+
+
+@dataclass
+class Dense:
+    """A model at given D: estimates and log-likelihood."""
+
+    loglik: float
+    beta: np.ndarray
+    sigma2: float
+    vcov: np.ndarray
+    resms: float
+
+
+def dense_fit(design, y, D, *, reml=True, sigma2=None):
+    """Profiled estimates at D (vech); with ``sigma2`` given, the log-likelihood there."""
+    X = design.X
+    n, p = X.shape
+    V = np.eye(n) + sum(d * part for d, part in zip(D, variance_parts(design), strict=True))
+    M = X.T @ np.linalg.solve(V, X)
+    beta = np.linalg.solve(M, X.T @ np.linalg.solve(V, y))
+    e = y - X @ beta
+    nu = n - p if reml else n
+    rss = e @ np.linalg.solve(V, e)
+    s2 = rss / nu if sigma2 is None else sigma2
+    deviance = nu * np.log(2 * np.pi * s2) + np.linalg.slogdet(V)[1] + rss / s2
+    if reml:
+        deviance += np.linalg.slogdet(M)[1]
+    return Dense(-deviance / 2, beta, s2, s2 * np.linalg.inv(M), e @ e / (n - p))
+
+
+def eta_pieces(design, D, sigma2):
+    """Omega = sigma2 V and its derivatives in eta = (sigma2, vech D)."""
+    parts = variance_parts(design)
+    V = np.eye(design.n_obs) + sum(d * part for d, part in zip(D, parts, strict=True))
+    return sigma2 * V, [V, *(sigma2 * part for part in parts)]
+
+
+def vcov_gradient(design, D, sigma2):
+    """d vcov / d eta (eta, fixef, fixef)."""
+    omega, slopes = eta_pieces(design, D, sigma2)
+    W = np.linalg.solve(omega, design.X)
+    vcov = np.linalg.inv(design.X.T @ W)
+    return np.array([vcov @ W.T @ slope @ W @ vcov for slope in slopes])
+
+
+def information(design, D, sigma2, *, restricted):
+    """``tr(P V_i P V_j) / 2``, with the inverse of Omega for P unless restricted."""
+    omega, slopes = eta_pieces(design, D, sigma2)
+    P = np.linalg.inv(omega)
+    if restricted:
+        W = P @ design.X
+        P = P - W @ np.linalg.solve(design.X.T @ W, W.T)
+    products = [P @ slope for slope in slopes]
+    return np.array([[np.sum(a * b.T) / 2 for b in products] for a in products])
+
+
+def observed_information(design, y, D, sigma2, *, reml):
+    """Minus the Hessian of the log-likelihood in eta; Richardson on steps of 2 % of the scale."""
+    eta = np.concatenate([[sigma2], D])
+    starts = np.cumsum([0, *(t.n_effects * (t.n_effects + 1) // 2 for t in design.terms)])
+    scale = np.array([sigma2, *np.concatenate([np.full(b - a, np.abs(D[a:b]).max()) for a, b in zip(starts, starts[1:], strict=False)])])
+
+    def central(i, j, h):
+        a, b = np.zeros((2, eta.size))
+        a[i], b[j] = h * scale[i], h * scale[j]
+
+        def value(x):
+            return dense_fit(design, y, x[1:], reml=reml, sigma2=x[0]).loglik
+
+        corners = value(eta + a + b) - value(eta + a - b) - value(eta - a + b) + value(eta - a - b)
+        return corners / (4 * a[i] * b[j])
+
+    return -np.array(
+        [[(4 * central(i, j, 0.005) - central(i, j, 0.01)) / 3 for j in range(eta.size)] for i in range(eta.size)]
+    )
+
+
+def satterthwaite_df(weights, vcov, gradient, eta_cov):
+    g = np.array([weights @ slope @ weights for slope in gradient])
+    return 2 * (weights @ vcov @ weights) ** 2 / (g @ eta_cov @ g)
+
+
+def fai_cornelius(L, beta, vcov, gradient, eta_cov):
+    """F, its denominator df and partial R2."""
+    values, vectors = np.linalg.eigh(L @ vcov @ L.T)
+    r = values.size
+    F = (L @ beta) @ np.linalg.solve(L @ vcov @ L.T, L @ beta) / r
+    nu = np.array([satterthwaite_df(row, vcov, gradient, eta_cov) for row in vectors.T @ L])
+    if np.ptp(nu) < 1e-8:
+        df = nu.mean()
+    elif (nu <= 2).any():
+        df = 2.0
+    else:
+        E = np.sum(nu / (nu - 2))
+        df = 2 * E / (E - r)
+    return F, df, r * F / (r * F + df)
+
+
+def vech_of(theta, design):
+    """D (vech, terms one after the other) of stacked lower-triangular factors."""
+    D, first = [], 0
+    for term in design.terms:
+        q = term.n_effects
+        factor = np.zeros((q, q))
+        factor[np.triu_indices(q)[::-1]] = theta[first : first + q * (q + 1) // 2]
+        first += q * (q + 1) // 2
+        D.extend((factor @ factor.T)[np.triu_indices(q)])
+    return np.array(D)
+
+
+def best_loglik(design, y, *, reml=True, n_starts=4, seed=0):
+    """Highest log-likelihood that scipy finds from several starts."""
+    X, n = design.X, design.n_obs
+    parts = np.array(variance_parts(design)).reshape(-1, n, n)
+    nu = n - X.shape[1] if reml else n
+    stacked = np.column_stack([X, y])
+
+    def deviance(theta):
+        V = np.eye(n) + np.tensordot(vech_of(theta, design), parts, 1)
+        try:
+            half = np.linalg.solve(np.linalg.cholesky(V), stacked)
+        except np.linalg.LinAlgError:
+            return 1e30
+        logdet = np.linalg.slogdet(V)[1]
+        q, r = np.linalg.qr(half)
+        pivots = np.abs(np.diag(r))
+        if not pivots.min() > 0:
+            return 1e30
+        value = nu * np.log(2 * np.pi * pivots[-1] ** 2 / nu) + logdet + nu
+        return value + 2 * np.log(pivots[:-1]).sum() if reml else value
+
+    rng = np.random.default_rng(seed)
+    diagonal = np.concatenate(
+        [np.array([float(r == c) for c in range(t.n_effects) for r in range(c, t.n_effects)]) for t in design.terms]
+    )
+    starts = [diagonal, 0.1 * diagonal, 3 * diagonal] + [rng.normal(size=diagonal.size) for _ in range(n_starts)]
+    best = deviance(0 * diagonal)
+    for start in starts:
+        result = optimize.minimize(deviance, start, method="L-BFGS-B", options={"maxiter": 500, "ftol": 1e-13})
+        best = min(best, result.fun)
+    return -best / 2
