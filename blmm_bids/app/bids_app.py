@@ -7,17 +7,21 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from blmm_bids.app.comparison import FinishedUnit, write_comparisons
 from blmm_bids.app.summary import show_units, write_dry_run
 from blmm_bids.app.validation import validate_input
 from blmm_bids.bids.dataset import find_observations, group_observations
 from blmm_bids.bids.observations import Observations
-from blmm_bids.cluster import Runner, open_cluster
+from blmm_bids.cluster import Runner, SynchronousRunner, local_resources, open_cluster
 from blmm_bids.config.settings import Settings
 from blmm_bids.design.build import BuiltDesign, build_design
 from blmm_bids.design.spec import NodeSpec
@@ -29,7 +33,7 @@ from blmm_bids.outputs.description import write_description
 from blmm_bids.outputs.records import RunOutputs, UnitOutputs, UnitResult
 from blmm_bids.outputs.registry import OutputOptions
 from blmm_bids.outputs.workdir import WorkDir
-from blmm_bids.outputs.write import leftover_files, unit_maps, write_unit
+from blmm_bids.outputs.write import check_names, leftover_files, write_unit
 from blmm_bids.report.page import write_reports
 from blmm_bids.stages import Fitted, Prepared, Problem, fit, gather, prepare
 from blmm_bids.stats.model import FitOptions
@@ -94,21 +98,32 @@ def run(settings: Settings) -> int:
     with _cluster(settings, scratch, dry_run=settings.dry_run) as runner:
         units = _prepare_units(settings, runner, failures)
         run_outputs = _run_outputs(settings, units)
-        for unit in units:
-            unit_maps(_unit_outputs(settings, unit, np.zeros(0, dtype=np.int64), None))
+        check_names([_unit_outputs(settings, unit, np.zeros(0, dtype=np.int64), None) for unit in units])
         show_units(units)
         if work_dir is None:
             write_dry_run(settings.output_dir, units)
             return 1 if failures else 0
         # 2. Gather, fit and write, one unit after the other.
         write_description(run_outputs)
-        results: list[UnitResult] = []
+        finished: list[FinishedUnit] = []
         for unit in units:
-            result = _attempt(unit.title, failures, len(units), lambda u=unit: _fit_unit(settings, u, runner, work_dir, run_outputs))  # type: ignore[misc]
-            if result is not None:
-                results.append(result)
-    # 3. What describes all of them.
-    _finish(settings, run_outputs, results, started)
+            done = _attempt(
+                unit.title,
+                failures,
+                len(units),
+                lambda u=unit: _fit_unit(settings, u, runner, work_dir, run_outputs),  # type: ignore[misc]
+            )
+            if done is not None:
+                finished.append(done)
+        # 3. Likelihood ratio tests between nodes.
+        compared = _attempt(
+            "comparison of nodes",
+            failures,
+            len(units),
+            lambda: write_comparisons(run_outputs, finished, runner, work_dir),
+        )
+    # 4. What describes all of them.
+    _finish(run_outputs, [unit.result for unit in finished], compared or [], started)
     if settings.work.clean and not failures:
         work_dir.remove()
     for failure in failures:
@@ -133,13 +148,9 @@ def _open_directories(settings: Settings) -> WorkDir:
     return work_dir
 
 
-def _cluster(settings: Settings, scratch: Any, *, dry_run: bool) -> Any:
+def _cluster(settings: Settings, scratch: Path, *, dry_run: bool) -> AbstractContextManager[Runner]:
     """Workers; a dry run only needs to know how many there would be."""
     if dry_run:
-        from contextlib import nullcontext
-
-        from blmm_bids.cluster import SynchronousRunner, local_resources
-
         resources = local_resources(settings.cluster)
         return nullcontext(SynchronousRunner(resources.n_workers, resources.bytes_per_worker))
     return open_cluster(settings.cluster, scratch)
@@ -188,7 +199,7 @@ def _attempt(name: str, failures: list[str], n_units: int, make: Callable[[], Re
 def _prepare_unit(
     settings: Settings, runner: Runner, node: NodeSpec, group: Mapping[str, str], observations: Observations
 ) -> Unit:
-    built = build_design(node, observations.table, observations.ambiguous)
+    built = build_design(node, _with_qualified(node, observations), observations.ambiguous)
     for warning in built.warnings:
         LOGGER.warning("%s: %s", title(node, group), warning)
     images = tuple(observations.paths[row] for row in built.rows)
@@ -214,6 +225,18 @@ def _prepare_unit(
     )
     prepared = prepare(problem, runner.bytes_per_worker, runner.n_workers, masks.affine_tolerance)
     return Unit(node, group, observations, built, prepared)
+
+
+def _with_qualified(node: NodeSpec, observations: Observations) -> pd.DataFrame:
+    """The table, with a column under each qualified name (``participants.age``) that the node uses."""
+    table = observations.table
+    used = f"{node.formula_text} {node.transformations}"
+    aliases = {
+        full: table[column]
+        for full, column in observations.qualified.items()
+        if full in used and full not in table.columns
+    }
+    return table.assign(**aliases) if aliases else table
 
 
 def _min_images(settings: Settings, node: NodeSpec, n_obs: int, n_fixef: int) -> int:
@@ -245,14 +268,14 @@ def _explicit_mask(settings: Settings, observations: Observations, grid: Grid) -
 
 def _fit_unit(
     settings: Settings, unit: Unit, runner: Runner, work_dir: WorkDir, run_outputs: RunOutputs
-) -> UnitResult:
+) -> FinishedUnit:
     LOGGER.info("%s: %s", unit.title, unit.built.formula_text)
     gathered = gather(runner, work_dir, unit.prepared)
     fitted = fit(runner, work_dir, unit.prepared, gathered)
     outputs = _unit_outputs(settings, unit, fitted.voxels, fitted)
     result = write_unit(run_outputs, outputs, fitted.blocks(), work_dir.scratch)
     LOGGER.info("%s: %d maps in %s", unit.title, len(result.maps), result.directory)
-    return result
+    return FinishedUnit(unit.node.compare_with, fitted, result)
 
 
 def _run_outputs(settings: Settings, units: list[Unit]) -> RunOutputs:
@@ -299,12 +322,14 @@ def _unit_outputs(settings: Settings, unit: Unit, voxels: Any, fitted: Fitted | 
     )
 
 
-def _finish(settings: Settings, run_outputs: RunOutputs, results: list[UnitResult], started: float) -> None:
+def _finish(
+    run_outputs: RunOutputs, results: list[UnitResult], compared: list[Path], started: float
+) -> None:
     """Texts and pages that need all results, and the closing lines."""
     if not results:
         return
     write_description(run_outputs, [result.unit for result in results])
-    for path in leftover_files(results):
+    for path in leftover_files(results, compared):
         LOGGER.warning("%s is of an earlier run; it does not belong to these results", path)
     pages = write_reports(run_outputs, results)
     LOGGER.info("done in %.1f s", time.monotonic() - started)

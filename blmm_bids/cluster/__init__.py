@@ -2,7 +2,7 @@
 
 from blmm_bids.cluster.backends import BACKENDS, open_cluster
 from blmm_bids.cluster.memory import format_memory, parse_memory
-from blmm_bids.cluster.options import ClusterOptions, LocalResources, local_resources
+from blmm_bids.cluster.options import ClusterOptions, LocalResources, local_resources, total_memory
 from blmm_bids.cluster.runner import Runner, SynchronousRunner
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "local_resources",
     "open_cluster",
     "parse_memory",
+    "total_memory",
 ]

@@ -95,3 +95,10 @@ def local_resources(options: ClusterOptions) -> LocalResources:
         msg = f"{format_memory(mem_bytes)} do not hold {n_workers} workers; raise --mem or lower --nprocs"
         raise UsageError(msg)
     return LocalResources(n_workers, mem_bytes, bytes_per_worker)
+
+
+def total_memory(options: ClusterOptions, bytes_per_worker: int) -> int:
+    """Total for this machine that leaves each local worker ``bytes_per_worker``."""
+    n_workers = options.n_procs or usable_cpus()
+    own = _ALONE_BYTES if n_workers == 1 else DRIVER_BYTES
+    return n_workers * bytes_per_worker + own

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from blmm_bids.config.bounded_yaml import load_bounded_yaml
 from blmm_bids.design.spec import ModelSpec, parse_model_spec
 from blmm_bids.errors import MissingInputError, ModelSpecError
 
@@ -63,7 +64,7 @@ def read_mapping(path: Path, what: str) -> Mapping[str, Any]:
         raise ModelSpecError(msg)
     try:
         text = content.decode("utf-8-sig")
-        value = json.loads(text) if path.suffix.lower() == ".json" else load_yaml(text)
+        value = json.loads(text) if path.suffix.lower() == ".json" else load_bounded_yaml(text)
     except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
         msg = f"{path}: not a {what}: {_reason(error)}"
         raise ModelSpecError(msg) from error
@@ -71,24 +72,6 @@ def read_mapping(path: Path, what: str) -> Mapping[str, Any]:
         msg = f"{path}: a {what} is a mapping of keys to values; this is a {type(value).__name__}"
         raise ModelSpecError(msg)
     return value
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases: a spec needs none, and nested ones grow without bound."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse aliases."""
-        if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(
-                None, None, "aliases (*name) are not accepted; write the value out", event.start_mark
-            )
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call,no-any-return]
-
-
-def load_yaml(text: str) -> Any:
-    """Parse YAML with plain types only and without aliases."""
-    return yaml.load(text, Loader=_PlainLoader)  # noqa: S506
 
 
 def _reason(error: Exception) -> str:

@@ -121,7 +121,7 @@ def read_factor(path: Path, n_rows: int) -> tuple[str, ...]:
     MissingInputError, DataError
         As `read_text`; several columns, a missing value, a header line, too many or too few rows.
     """
-    rows = [_split(line) for line in _lines(path)]
+    rows = [_split_label(line) for line in _lines(path)]
     for line, row in enumerate(rows, start=1):
         if len(row) != 1:
             msg = f"{path}, line {line}: {len(row)} values; a factor has one, the level of the image"
@@ -169,6 +169,13 @@ def _split(line: str) -> list[str]:
     if line[0] in "\"'":
         return [line.strip("\"'")]
     return line.split()
+
+
+def _split_label(line: str) -> list[str]:
+    """Cells of a factor's line; a label may have blanks in it, several numbers are several cells."""
+    cells = _split(line)
+    is_label = not any(separator in line for separator in ",;\t") and None in map(_number, cells)
+    return [line.strip("\"'")] if is_label else cells
 
 
 def _number(cell: str) -> float | None:

@@ -53,8 +53,7 @@ def check_variables(
             if len(counts) < 2:
                 msg = (
                     f"variable '{name}' has one level, '{counts.index[0]}', in all {len(values)} "
-                    "images used; "
-                    "remove it from the formula or include other images"
+                    "images used; remove it from the formula or include other images"
                 )
                 raise DataError(msg)
             single = [str(level) for level, count in counts.items() if count == 1]
@@ -109,8 +108,7 @@ def _check_rank(matrix: ModelMatrix) -> None:
     if zero:
         msg = (
             f"column {enumerate_names(zero)} of the design is zero for every image: no image has this "
-            "combination; "
-            "drop the interaction or merge levels"
+            "combination; drop the interaction or merge levels"
         )
         raise DataError(msg)
     columns = [index for index, name in enumerate(names) if name != INTERCEPT]

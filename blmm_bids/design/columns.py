@@ -85,6 +85,7 @@ class Variables(Mapping[str, pd.Series]):
     def __init__(self, table: pd.DataFrame, ambiguous: Mapping[str, tuple[str, ...]]) -> None:
         self._table = table.reset_index(drop=True)
         self._ambiguous = ambiguous
+        self._values: dict[str, pd.Series] = {}
 
     def __getitem__(self, name: str) -> pd.Series:
         """Return a column of `model_values`.
@@ -94,8 +95,10 @@ class Variables(Mapping[str, pd.Series]):
         ModelSpecError
             A name that is in no table, or in several.
         """
-        self.require(name)
-        return model_values(self._table[name], name)
+        if name not in self._values:
+            self.require(name)
+            self._values[name] = model_values(self._table[name], name)
+        return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""

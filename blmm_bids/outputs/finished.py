@@ -291,5 +291,5 @@ def _read_volume(path: Path, grid: Grid) -> FloatArray:
 
 def _check_shape(path: Path, found: Sequence[int], wanted: Sequence[int]) -> None:
     if tuple(found) not in (tuple(wanted), (*wanted, 1)):
-        msg = f"{path}: shape {tuple(found)} differs from {tuple(wanted)} of the other maps; run the model again"
+        msg = f"{path}: shape {tuple(found)} differs from {tuple(wanted)} of the other maps; run it again"
         raise DataError(msg)

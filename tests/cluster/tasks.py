@@ -19,7 +19,7 @@ def process_id(item):
 
 
 def environment(item):
-    return os.environ.get(item), os.getcwd()
+    return os.environ.get(item), str(Path.cwd())
 
 
 def refuse(item):

@@ -31,7 +31,7 @@ def test_parse_memory__units(text, n_bytes):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "G", "-4G", "0", "4X", "4 G G", "1e9", "nan", "inf", "4,5G", "١G", "9" * 500]
+    "text", ["", "G", "-4G", "0", "4X", "4 G G", "1e9", "nan", "inf", "4,5G", "\u0661G", "9" * 500]
 )
 def test_parse_memory__says_what_it_wants(text):
     with pytest.raises(UsageError, match="--mem"):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
+
+from blmm_bids.design.build import BuiltDesign, build_design
+from blmm_bids.design.spec import parse_model_spec
 
 
 def longitudinal(n_subjects: int = 12, n_visits: int = 4) -> pd.DataFrame:
@@ -24,4 +29,26 @@ def longitudinal(n_subjects: int = 12, n_visits: int = 4) -> pd.DataFrame:
             "motion": rng.exponential(0.2, len(subject)),
             "run time": rng.normal(size=len(subject)),
         }
+    )
+
+
+def built(
+    formula: str, table: pd.DataFrame, ambiguous: Mapping[str, tuple[str, ...]] | None = None, **model: object
+) -> BuiltDesign:
+    """Build from a formula, with `Transformations` and options of Software.blmm by name."""
+    instructions = model.pop("instructions", [])
+    node = {
+        "Level": "Dataset",
+        "Name": "n",
+        "Model": {"Formula": formula, "Software": {"blmm": model}},
+        "Transformations": {"Transformer": "pybids-transforms-v1", "Instructions": instructions},
+        "DummyContrasts": {"Test": "t"},
+    }
+    return build_design(parse_model_spec({"Nodes": [node]}).nodes[0], table, ambiguous)
+
+
+def frame(n: int = 12, **columns: object) -> pd.DataFrame:
+    """Three images a subject and a covariate that varies both ways."""
+    return pd.DataFrame(
+        {"subject": [f"{i // 3}" for i in range(n)], "x": np.arange(n) % 3 + 0.1 * np.arange(n)} | columns
     )

@@ -101,8 +101,7 @@ def test_open_part__every_flipped_byte_is_found(parts):
         broken[position] ^= 0x10
         parts[1].write_bytes(broken)
         with pytest.raises(StorageError, match="part-1"):
-            for block in range(4):
-                read_block(parts, block)
+            [read_block(parts, block) for block in range(4)]
 
 
 def test_open_part__truncated_after_opening(parts):

@@ -119,46 +119,48 @@ def fai_cornelius(L, beta, vcov, gradient, eta_cov):
     return F, df, r * F / (r * F + df)
 
 
-def vech_of(theta, design):
-    """D (vech, terms one after the other) of stacked lower-triangular factors."""
-    D, first = [], 0
+def factors_of(theta, design):
+    """Lower-triangular factor of each term's D; theta holds them column by column."""
+    factors, first = [], 0
     for term in design.terms:
         q = term.n_effects
         factor = np.zeros((q, q))
         factor[np.triu_indices(q)[::-1]] = theta[first : first + q * (q + 1) // 2]
         first += q * (q + 1) // 2
-        D.extend((factor @ factor.T)[np.triu_indices(q)])
-    return np.array(D)
+        factors.append(factor)
+    return factors
 
 
 def best_loglik(design, y, *, reml=True, n_starts=4, seed=0):
     """Highest log-likelihood that scipy finds from several starts."""
-    X, n = design.X, design.n_obs
+    X, (n, p) = design.X, design.X.shape
+    nu = n - p if reml else n
     parts = np.array(variance_parts(design)).reshape(-1, n, n)
-    nu = n - X.shape[1] if reml else n
-    stacked = np.column_stack([X, y])
 
-    def deviance(theta):
-        V = np.eye(n) + np.tensordot(vech_of(theta, design), parts, 1)
-        try:
-            half = np.linalg.solve(np.linalg.cholesky(V), stacked)
-        except np.linalg.LinAlgError:
-            return 1e30
-        logdet = np.linalg.slogdet(V)[1]
-        q, r = np.linalg.qr(half)
-        pivots = np.abs(np.diag(r))
-        if not pivots.min() > 0:
-            return 1e30
-        value = nu * np.log(2 * np.pi * pivots[-1] ** 2 / nu) + logdet + nu
-        return value + 2 * np.log(pivots[:-1]).sum() if reml else value
+    def deviance_and_slope(theta):
+        factors = factors_of(theta, design)
+        D = np.concatenate([(f @ f.T)[np.triu_indices(len(f))] for f in factors])
+        V_inv = np.linalg.inv(np.eye(n) + np.tensordot(D, parts, 1))
+        M = X.T @ V_inv @ X
+        P = V_inv - V_inv @ X @ np.linalg.solve(M, X.T @ V_inv)
+        Py = P @ y
+        rss = y @ Py
+        value = nu * np.log(2 * np.pi * rss / nu) - np.linalg.slogdet(V_inv)[1] + nu
+        value += np.linalg.slogdet(M)[1] if reml else 0.0
+        slope = np.tensordot(parts, (P if reml else V_inv) - nu / rss * np.outer(Py, Py), 2)
+        # d/dtheta of D = LL' is 2 S L, with S symmetric and its off-diagonal slopes halved.
+        gradient, first = [], 0
+        for f in factors:
+            q = len(f)
+            S = np.zeros((q, q))
+            S[np.triu_indices(q)] = slope[first : first + q * (q + 1) // 2] / 2
+            first += q * (q + 1) // 2
+            gradient.append((2 * (S + S.T) @ f)[np.triu_indices(q)[::-1]])
+        return value, np.concatenate(gradient)
 
     rng = np.random.default_rng(seed)
-    diagonal = np.concatenate(
-        [np.array([float(r == c) for c in range(t.n_effects) for r in range(c, t.n_effects)]) for t in design.terms]
-    )
-    starts = [diagonal, 0.1 * diagonal, 3 * diagonal] + [rng.normal(size=diagonal.size) for _ in range(n_starts)]
-    best = deviance(0 * diagonal)
-    for start in starts:
-        result = optimize.minimize(deviance, start, method="L-BFGS-B", options={"maxiter": 500, "ftol": 1e-13})
-        best = min(best, result.fun)
-    return -best / 2
+    ones = np.concatenate([np.eye(t.n_effects)[np.triu_indices(t.n_effects)] for t in design.terms])
+    starts = [0 * ones, ones, 0.1 * ones, 10 * ones, *(rng.normal(size=(n_starts, ones.size)) * 3)]
+    options = {"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-8}
+    found = [optimize.minimize(deviance_and_slope, start, jac=True, method="L-BFGS-B", options=options) for start in starts]
+    return -min(result.fun for result in found) / 2

@@ -1,0 +1,106 @@
+"""``blmm-fit``: the same pipeline, fed by the reference implementation's config file."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from blmm_bids.cluster import ClusterOptions, open_cluster, total_memory
+from blmm_bids.config.reference import ReferenceConfig, read_reference_config
+from blmm_bids.config.reference_design import build_contrasts, load_design
+from blmm_bids.errors import DataError
+from blmm_bids.images.grid import read_grid
+from blmm_bids.images.masks import read_mask
+from blmm_bids.images.reader import MissingRule
+from blmm_bids.outputs.reference import check_outdir, remove_stale, write_reference_outputs
+from blmm_bids.outputs.workdir import WorkDir
+from blmm_bids.stages import Problem, fit, gather, prepare
+
+LOGGER = logging.getLogger(__name__)
+WORK_DIR = "blmm_work"
+AFFINE_TOLERANCE = 1e-3
+
+
+def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) -> int:
+    """Fit the model of a ``blmm_config.yml``; the exit code.
+
+    Parameters
+    ----------
+    path : Path
+        The config file.
+    cluster : ClusterOptions
+        What the command line says of it; the config fills in the rest.
+    work_dir : Path or None
+        Working files; None puts them below ``outdir`` and removes them at the end.
+
+    Raises
+    ------
+    BlmmError
+        With the exit code that its class has.
+    """
+    started = time.monotonic()
+    config = read_reference_config(path)
+    problem = _problem(config)
+    check_outdir(config.outdir)
+    for name in remove_stale(config.outdir, config.path):
+        LOGGER.info("removed %s of an earlier run", name)
+    work = WorkDir.open(work_dir.absolute() if work_dir else config.outdir / WORK_DIR)
+    with open_cluster(_cluster(config, cluster), work.scratch) as runner:
+        prepared = prepare(problem, runner.bytes_per_worker, runner.n_workers, AFFINE_TOLERANCE)
+        LOGGER.info(
+            "%d images, %d fixed effects, %d random factors, %d candidate voxels in %d blocks",
+            problem.design.n_obs,
+            problem.design.n_fixef,
+            len(problem.design.terms),
+            prepared.work.n_voxels,
+            prepared.work.n_blocks,
+        )
+        gathered = gather(runner, work, prepared)
+        fitted = fit(runner, work, prepared, gathered)
+        write_reference_outputs(
+            config, problem.design, problem.contrasts, prepared.checked.grid, fitted.voxels, fitted.blocks()
+        )
+    if work_dir is None:
+        work.remove()
+    LOGGER.info("done in %.1f s; maps: %s", time.monotonic() - started, config.outdir)
+    return 0
+
+
+def _problem(config: ReferenceConfig) -> Problem:
+    design = load_design(config)
+    grid = read_grid(config.images[0])
+    mask = (
+        None
+        if config.analysis_mask is None
+        else read_mask(config.analysis_mask, grid, resample=False, affine_tolerance=AFFINE_TOLERANCE)
+    )
+    if config.min_n is not None and config.min_n > design.n_obs:
+        msg = f"{config.path}: MinN {config.min_n} is more than the {design.n_obs} images, so no voxel can have as many"
+        raise DataError(msg)
+    share = math.ceil((config.min_percent or 0.0) * design.n_obs - 1e-9)
+    return Problem(
+        design=design,
+        contrasts=build_contrasts(config, design),
+        options=config.fit_options,
+        images=config.images,
+        masks=tuple((mask_path,) for mask_path in config.masks) or ((),) * len(config.images),
+        mask=mask,
+        rule=MissingRule(threshold=config.data_mask_threshold),
+        # The reference implementation drops voxels with no more images than fixed effects plus one.
+        min_images=max(config.min_n or 0, share, design.n_fixef + 2),
+    )
+
+
+def _cluster(config: ReferenceConfig, cluster: ClusterOptions) -> ClusterOptions:
+    """The config's backend and workers where the command line says nothing; MAXMEM is a worker's share."""
+    options = replace(cluster, backend=config.cluster_type)
+    if options.backend != "local":
+        return replace(options, n_workers=config.n_nodes)
+    if options.n_procs is None and config.n_nodes is not None:
+        options = replace(options, n_procs=config.n_nodes)
+    if options.mem_bytes is None:
+        options = replace(options, mem_bytes=total_memory(options, config.mem_bytes))
+    return options
