@@ -161,7 +161,11 @@ def _add_compute(group: argparse._ArgumentGroup) -> None:
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--outputs", choices=("minimal", "default", "full"), default="default", help="which maps (default: default)"
+        "--outputs",
+        default="default",
+        metavar="LEVEL[,ranef][,residuals]",
+        help="which maps: minimal, default or full; ranef adds a map for each level of the random factors, "
+        "residuals one for each image (default: default)",
     )
     group.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
     group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
@@ -195,7 +199,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     from blmm_bids.bids.dataset import DatasetOptions
     from blmm_bids.cluster import ClusterOptions, parse_memory
     from blmm_bids.config.files import read_mapping, read_model_spec
-    from blmm_bids.config.settings import Filters, MaskOptions, Settings, WorkOptions
+    from blmm_bids.config.settings import Filters, MaskOptions, Settings, WorkOptions, parse_outputs
     from blmm_bids.design.spec import spec_from_formula
 
     if (args.model is None) == (args.formula is None):
@@ -205,6 +209,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     named = {"task": args.task_label, "space": args.space, "res": args.res}
     entities += [{name: labels} for name, labels in named.items() if labels]
     output_dir = args.output_dir.absolute()
+    output_level, output_series = parse_outputs(args.outputs)
     return Settings(
         output_dir=output_dir,
         spec=read_model_spec(args.model) if args.model else spec_from_formula(args.formula),
@@ -242,7 +247,8 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
             mem_bytes=parse_memory(args.mem) if args.mem else None,
         ),
         contrasts=tuple(_contrast(text) for text in args.contrast),
-        output_level=args.outputs,
+        output_level=output_level,
+        output_series=output_series,
         dry_run=args.dry_run,
         validate=args.validate,
         command=("bids_app_run.py", *arguments),

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blmm_bids.app.comparison import FinishedUnit, write_comparisons
+from blmm_bids.app.disk import announce_series
 from blmm_bids.app.summary import show_units, write_dry_run
 from blmm_bids.app.validation import validate_input
 from blmm_bids.bids.dataset import find_observations, group_observations
@@ -98,8 +99,10 @@ def run(settings: Settings) -> int:
     with _cluster(settings, scratch, dry_run=settings.dry_run) as runner:
         units = _prepare_units(settings, runner, failures)
         run_outputs = _run_outputs(settings, units)
-        check_names([_unit_outputs(settings, unit, np.zeros(0, dtype=np.int64), None) for unit in units])
+        planned = [_unit_outputs(settings, unit, unit.prepared.voxels, None) for unit in units]
+        check_names(planned)
         show_units(units)
+        announce_series(settings.output_dir, settings.work.work_dir, planned, dry_run=settings.dry_run)
         if work_dir is None:
             write_dry_run(settings.output_dir, units)
             return 1 if failures else 0
@@ -222,8 +225,9 @@ def _prepare_unit(
         mask=_explicit_mask(settings, observations, read_grid(images[0])),
         rule=MissingRule(threshold=threshold, zeros=masks.zeros),
         min_images=_min_images(settings, node, built.design.n_obs, built.design.n_fixef),
+        series=settings.output_series,
     )
-    prepared = prepare(problem, runner.bytes_per_worker, runner.n_workers, masks.affine_tolerance)
+    prepared = prepare(problem, runner, masks.affine_tolerance)
     return Unit(node, group, observations, built, prepared)
 
 
@@ -273,8 +277,9 @@ def _fit_unit(
     gathered = gather(runner, work_dir, unit.prepared)
     fitted = fit(runner, work_dir, unit.prepared, gathered)
     outputs = _unit_outputs(settings, unit, fitted.voxels, fitted)
-    result = write_unit(run_outputs, outputs, fitted.blocks(), work_dir.scratch)
-    LOGGER.info("%s: %d maps in %s", unit.title, len(result.maps), result.directory)
+    result = write_unit(run_outputs, outputs, fitted.blocks(), work_dir.scratch, fitted.slabs)
+    n_maps = len(result.maps) + sum(series.n_maps for series in result.series)
+    LOGGER.info("%s: %d maps in %s", unit.title, n_maps, result.directory)
     return FinishedUnit(unit.node.compare_with, fitted, result)
 
 
@@ -305,6 +310,8 @@ def _unit_outputs(settings: Settings, unit: Unit, voxels: Any, fitted: Fitted | 
             level=settings.output_level,
             cov_beta=unit.node.options.output_cov_b,
             resms=unit.node.options.resms,
+            ranef="ranef" in settings.output_series,
+            residuals="residuals" in settings.output_series,
         ),
         grid=unit.prepared.checked.grid,
         voxels=voxels,

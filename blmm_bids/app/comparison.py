@@ -115,7 +115,7 @@ def _refit(fitted: Fitted, runner: Runner, work_dir: WorkDir) -> Fitted:
     problem = fitted.prepared.problem
     if not problem.options.reml:
         return fitted
-    by_ml = replace(problem, options=replace(problem.options, reml=False), contrasts=())
+    by_ml = replace(problem, options=replace(problem.options, reml=False), contrasts=(), series=())
     return fit(runner, work_dir, replace(fitted.prepared, problem=by_ml), fitted.gathered)
 
 

@@ -49,7 +49,7 @@ def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) ->
         LOGGER.info("removed %s of an earlier run", name)
     work = WorkDir.open(work_dir.absolute() if work_dir else config.outdir / WORK_DIR)
     with open_cluster(_cluster(config, cluster), work.scratch) as runner:
-        prepared = prepare(problem, runner.bytes_per_worker, runner.n_workers, AFFINE_TOLERANCE)
+        prepared = prepare(problem, runner, AFFINE_TOLERANCE)
         LOGGER.info(
             "%d images, %d fixed effects, %d random factors, %d candidate voxels in %d blocks",
             problem.design.n_obs,

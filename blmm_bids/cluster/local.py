@@ -55,7 +55,12 @@ def open_local(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
 
     from blmm_bids.cluster.dask_runner import DASK_CONFIG, DaskRunner
 
-    own_config = {**DASK_CONFIG, "temporary-directory": str(work_dir)}
+    own_config = {
+        **DASK_CONFIG,
+        "temporary-directory": str(work_dir),
+        # Before the process starts: its allocator and its libraries look only then.
+        "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+    }
     has_dashboard = find_spec("bokeh") is not None
     with (
         dask.config.set(own_config),
@@ -71,7 +76,6 @@ def open_local(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
             silence_logs=logging.CRITICAL,
             # On a shared machine other users reach the loopback ports, and a scheduler runs what it is told.
             security=True if find_spec("cryptography") else None,
-            env=WORKER_ENVIRONMENT,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

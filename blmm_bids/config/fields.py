@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from blmm_bids.config.text_files import path_beside
 from blmm_bids.errors import ModelSpecError
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ class Fields:
             return None
         if isinstance(value, bool | list | dict) or "\0" in str(value):
             raise self.error(f"'{name}: {shown(value)}'", "is not a path")
-        return self.file.parent / Path(str(value)).expanduser()
+        return path_beside(self.file, str(value))
 
     def required_path(self, name: str) -> Path:
         """Absolute path of a field that must be there."""

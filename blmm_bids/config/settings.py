@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from blmm_bids.bids.dataset import DatasetOptions
 from blmm_bids.bids.selection import Selection, merge_filters, selection_from_input
 from blmm_bids.cluster import ClusterOptions
 from blmm_bids.design.contrast_spec import ContrastSpec
 from blmm_bids.design.spec import ModelSpec
+from blmm_bids.errors import UsageError
 
 MaskChoice = Path | Literal["template"] | None
+OutputLevel = Literal["minimal", "default", "full"]
+OutputSeries = Literal["ranef", "residuals"]
+OUTPUT_LEVELS: tuple[OutputLevel, ...] = get_args(OutputLevel)
+OUTPUT_SERIES: tuple[OutputSeries, ...] = get_args(OutputSeries)
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ class Settings:
         Added to every node (``--contrast``).
     output_level : {"minimal", "default", "full"}
         Which maps are written.
+    output_series : tuple of {"ranef", "residuals"}
+        Maps of each level and of each image that are written besides.
     dry_run : bool
         Stop after the work summary.
     validate : bool
@@ -118,7 +125,8 @@ class Settings:
     masks: MaskOptions = field(default_factory=MaskOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     contrasts: tuple[ContrastSpec, ...] = ()
-    output_level: Literal["minimal", "default", "full"] = "default"
+    output_level: OutputLevel = "default"
+    output_series: tuple[OutputSeries, ...] = ()
     dry_run: bool = False
     validate: bool = False
     command: tuple[str, ...] = ()
@@ -146,10 +154,33 @@ class Settings:
             "Filters": _plain(self.filters),
             "Masks": _plain(self.masks),
             "OutputLevel": self.output_level,
+            "OutputSeries": list(self.output_series),
             "InputMasks": self.dataset.input_masks,
             "Cluster": {"Backend": self.cluster.backend},
             "Contrasts": [_plain(contrast) for contrast in self.contrasts],
         }
+
+
+def parse_outputs(text: str) -> tuple[OutputLevel, tuple[OutputSeries, ...]]:
+    """Take ``LEVEL[,ranef][,residuals]`` apart.
+
+    Raises
+    ------
+    UsageError
+        Says which word is not known, or that the level is missing.
+    """
+    words = [word.strip() for word in text.split(",")]
+    level = next((name for name in OUTPUT_LEVELS if name == words[0]), None)
+    added = words[1:] if level else words
+    wrong = [word for word in added if word not in OUTPUT_SERIES]
+    if wrong or level is None:
+        what = f"'{wrong[0]}' is not known or not in its place" if wrong else "the level comes first"
+        msg = (
+            f"--outputs {text}: {what}; wanted {', '.join(OUTPUT_LEVELS[:-1])} or {OUTPUT_LEVELS[-1]}, then "
+            f"what to add of {' and '.join(OUTPUT_SERIES)}, such as --outputs default,{','.join(OUTPUT_SERIES)}"
+        )
+        raise UsageError(msg)
+    return level, tuple(name for name in OUTPUT_SERIES if name in added)
 
 
 def _plain(value: Any) -> Any:

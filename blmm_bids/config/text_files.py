@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,12 @@ def read_text(path: Path) -> str:
         raise DataError(msg) from error
 
 
+def path_beside(file: Path, text: str) -> Path:
+    """Path that `text` means in a file: relative to its directory, ``~`` is the home directory."""
+    # pathlib's expanduser raises for a user who does not exist; this one leaves the name alone.
+    return file.parent / os.path.expanduser(text)  # noqa: PTH111
+
+
 def read_path_list(path: Path, what: str) -> tuple[Path, ...]:
     """Paths of a list, one a line; relative ones are relative to the list.
 
@@ -58,7 +65,7 @@ def read_path_list(path: Path, what: str) -> tuple[Path, ...]:
     if not lines:
         msg = f"{path}: lists no {what}; write one path a line"
         raise DataError(msg)
-    paths = tuple(path.parent / Path(line).expanduser() for line in lines)
+    paths = tuple(path_beside(path, line) for line in lines)
     if what == "image" and len(set(paths)) < len(paths):
         first: dict[Path, int] = {}
         for number, item in enumerate(paths, start=1):

@@ -95,7 +95,7 @@ def _split_place(place: str) -> tuple[Path, str, str]:
     """Directory, node and part of ``DIR:NODE:PART``; a directory whose own name has colons wins."""
     pieces = place.split(":")
     for n_path in range(len(pieces), 0, -1):
-        path = Path(":".join(pieces[:n_path])).expanduser()
+        path = Path(":".join(pieces[:n_path]))
         rest = pieces[n_path:]
         if path.is_dir() and len(rest) <= 2:
             node, part = [*rest, "", ""][:2]

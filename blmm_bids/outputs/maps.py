@@ -122,7 +122,7 @@ def write_maps(
 
 
 def volume_of(
-    inside: FloatArray, voxels: IntArray, shape: tuple[int, int, int], dtype: str
+    inside: NDArray[np.floating], voxels: IntArray, shape: tuple[int, int, int], dtype: str
 ) -> NDArray[np.generic]:
     """Volume with the values at the voxels and 0 elsewhere."""
     volume = np.zeros(shape, dtype=dtype)

@@ -153,6 +153,43 @@ def comparison_maps(stem: Mapping[str, str], larger: str, smaller: str) -> tuple
     )
 
 
+def list_series(
+    stem: Mapping[str, str],
+    terms: Sequence[RandomTerm],
+    images: Sequence[tuple[str, Mapping[str, str]]],
+    options: OutputOptions,
+) -> dict[str, tuple[MapSpec, ...]]:
+    """List the maps of the quantities that have one for each level or each image.
+
+    Parameters
+    ----------
+    stem : Mapping
+        From `stem_entities`.
+    terms : sequence of RandomTerm
+        Random terms in the design's order.
+    images : sequence of (str, Mapping)
+        File name and entities of each image fitted, in the design's order.
+    options : OutputOptions
+        Which of them are wanted.
+
+    Returns
+    -------
+    dict
+        By the quantity's key: maps in the order of the last axis of `blmm_bids.stats.modes.Modes`. Quantities
+        without a map are left out.
+
+    Raises
+    ------
+    ModelSpecError
+        Two maps would have the same name.
+    """
+    modes = tuple(_mode_maps(stem, terms, options))
+    residuals = tuple(_residual_maps(images, options))
+    _refuse_collisions(modes, "rename one of the levels in its table")
+    _refuse_collisions(residuals, "give one of the images an entity that the other has not, or leave it out")
+    return {maps[0].key: maps for maps in (modes, residuals) if maps}
+
+
 def is_intercept_model(terms: Sequence[RandomTerm]) -> bool:
     """Whether every random term is an intercept, so that shares of the variance are defined."""
     return bool(terms) and all(term.effect_names == ("Intercept",) for term in terms)
@@ -200,6 +237,26 @@ def _vech_maps(
             subject = f"random effects '{pair[0]}' and '{pair[1]}' of '{group}'"
             entities = {**stem, "param": label}
             yield _spec(quantity, entities, quantity.key, column, subject=subject, names=entries)
+
+
+def _mode_maps(
+    stem: Mapping[str, str], terms: Sequence[RandomTerm], options: OutputOptions
+) -> Iterator[MapSpec]:
+    modes = [(t.group, level, effect) for t in terms for level in t.levels for effect in t.effect_names]
+    for quantity in quantities_of(options, [Scope.MODE]):
+        for column, (group, level, effect) in enumerate(modes):
+            entities = {**stem, "param": "+".join(to_label(name) for name in (group, effect, level))}
+            entries = {"RandomEffect": {"Factor": group, "Effects": [effect], "Level": level}}
+            subject = f"random effect '{effect}' of '{group}' at level '{level}'"
+            yield _spec(quantity, entities, quantity.key, column, subject=subject, names=entries)
+
+
+def _residual_maps(
+    images: Sequence[tuple[str, Mapping[str, str]]], options: OutputOptions
+) -> Iterator[MapSpec]:
+    for quantity in quantities_of(options, [Scope.IMAGE]):
+        for column, (filename, entities) in enumerate(images):
+            yield _spec(quantity, entities, quantity.key, column, subject=f"image '{filename}'")
 
 
 def _factor_maps(
@@ -261,7 +318,9 @@ def _spec(
     return MapSpec(quantity, entities, filename, key, column, subject, contrast, names or {})
 
 
-def _refuse_collisions(specs: Sequence[MapSpec]) -> None:
+def _refuse_collisions(
+    specs: Sequence[MapSpec], advice: str = "rename one of them in the model"
+) -> None:
     # Case is ignored since macOS's usual file system does, and would keep only one of the two.
     first_of: dict[str, MapSpec] = {}
     for spec in specs:
@@ -269,7 +328,7 @@ def _refuse_collisions(specs: Sequence[MapSpec]) -> None:
         if other is not spec:
             msg = (
                 f"{other.subject} and {spec.subject} would both be written to '{spec.filename}': labels in "
-                "BIDS names keep letters and digits only; rename one of them in the model"
+                f"BIDS names keep letters and digits only; {advice}"
             )
             raise ModelSpecError(msg)
 

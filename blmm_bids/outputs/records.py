@@ -258,6 +258,27 @@ class ContrastSummary:
     n_small_p: int
 
 
+@dataclass(frozen=True)
+class MapSeries:
+    """Maps of one quantity that are too many to list: one for each level, or for each image.
+
+    Attributes
+    ----------
+    name, description : str
+        The quantity's.
+    n_maps : int
+        How many there are.
+    first, last : str
+        Names of the first and the last file.
+    """
+
+    name: str
+    description: str
+    n_maps: int
+    first: str
+    last: str
+
+
 @dataclass(frozen=True, eq=False)
 class UnitResult:
     """What was written for one fit.
@@ -278,6 +299,8 @@ class UnitResult:
         Voxels by status code, codes without a voxel left out.
     contrasts : tuple of ContrastSummary
         In the order of the fit's contrasts.
+    series : tuple of MapSeries
+        Maps of each level and of each image, which `maps` leaves out.
     """
 
     unit: UnitOutputs
@@ -287,3 +310,4 @@ class UnitResult:
     files: tuple[Path, ...]
     status_counts: Mapping[int, int]
     contrasts: tuple[ContrastSummary, ...]
+    series: tuple[MapSeries, ...] = ()

@@ -209,7 +209,7 @@ def write_reference_outputs(
         return _publish(config.outdir, volumes, inputs_text(config), config.path)
 
 
-def write_reference_comparison(
+def write_comparison(
     outdir: Path, grid: Grid, voxels: IntArray, maps: Mapping[str, FloatArray], notes: str
 ) -> tuple[Path, ...]:
     """Write the maps of a likelihood ratio test: ``blmm_vox_mask``, ``_Chi2`` and ``_Chi2lp``.

@@ -29,6 +29,8 @@ class Scope(StrEnum):
     FIXEF_PAIR = "pair of fixed effects"
     VECH = "pair of random effects"
     FACTOR = "random factor"
+    MODE = "random effect of a level"
+    IMAGE = "image"
     T = "T contrast"
     F = "F contrast"
     COMPARISON = "comparison"
@@ -46,11 +48,15 @@ class OutputOptions:
         Whether the covariances of the fixed effects are written (``OutputCovB``).
     resms : bool
         Whether the residual mean square is written (``Resms``).
+    ranef, residuals : bool
+        Whether the maps of each level's random effects, and of each image's residuals, are written.
     """
 
     level: OutputLevel = "default"
     cov_beta: bool = True
     resms: bool = True
+    ranef: bool = False
+    residuals: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,21 @@ _FIT_QUANTITIES = (
     ),
 )  # fmt: skip
 
+# Their keys are the names that `--outputs` has for them and that the fit keeps them under.
+_SERIES_QUANTITIES = (
+    Quantity(
+        "ranef", Scope.MODE, "ranef",
+        "Conditional mode of a random effect (lme4's ranef): how far the level lies from the fixed effects.",
+        units=SLOPE_UNITS, level="minimal", switch="ranef", intent="estimate",
+    ),
+    Quantity(
+        "residual", Scope.IMAGE, "residuals",
+        "Conditional residual: the image less its fixed effects and conditional modes; NaN where it is "
+        "missing.",
+        units=DATA_UNITS, level="minimal", switch="residuals", intent="estimate",
+    ),
+)  # fmt: skip
+
 _T_QUANTITIES = (
     Quantity(
         "effect", Scope.T, "effect", "Estimate of the contrast.",
@@ -238,7 +259,7 @@ _COMPARISON_QUANTITIES = (
 )  # fmt: skip
 
 QUANTITIES: tuple[Quantity, ...] = (
-    *_FIT_QUANTITIES, *_T_QUANTITIES, *_F_QUANTITIES, *_COMPARISON_QUANTITIES,
+    *_FIT_QUANTITIES, *_SERIES_QUANTITIES, *_T_QUANTITIES, *_F_QUANTITIES, *_COMPARISON_QUANTITIES,
 )  # fmt: skip
 
 

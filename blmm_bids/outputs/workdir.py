@@ -4,7 +4,7 @@
 
     WORK/blmm_workdir.json          format version
     WORK/gather-<digest>/           part-00000.blmm and .npz, one a batch of images
-    WORK/fit-<digest>/              block-00000.npz, one a block of voxels
+    WORK/fit-<digest>/              block-00000.npz, one a block of voxels; ranef- and residuals-00000.npz
     WORK/scratch/                   of the cluster; holds nothing worth keeping
 
 A stage's directory carries the hash of all that its content depends on, so what was made from
@@ -69,15 +69,15 @@ class StageDir:
         path = self.part(batch)
         return is_part_done(path, self.digest) and is_whole(path.with_suffix(".npz"))
 
-    def result(self, block: int) -> Path:
-        """Name the result file of a block of voxels."""
-        return self.path / f"block-{block:05d}.npz"
+    def result(self, block: int, kind: str = "block") -> Path:
+        """Name the result file of a block of voxels; a kind of results may have its own."""
+        return self.path / f"{kind}-{block:05d}.npz"
 
-    def is_result_done(self, block: int) -> bool:
+    def is_result_done(self, block: int, kind: str = "block") -> bool:
         """Whether a block's results are there and whole."""
-        return is_whole(self.result(block))
+        return is_whole(self.result(block, kind))
 
-    def save_result(self, block: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def save_result(self, block: int, arrays: Mapping[str, NDArray[Any]], kind: str = "block") -> None:
         """Write a block's results, aside first.
 
         Raises
@@ -85,9 +85,11 @@ class StageDir:
         StorageError
             Disk full or not writable.
         """
-        save_arrays(self.result(block), arrays)
+        save_arrays(self.result(block, kind), arrays)
 
-    def load_result(self, block: int, names: tuple[str, ...] | None = None) -> dict[str, NDArray[Any]]:
+    def load_result(
+        self, block: int, names: tuple[str, ...] | None = None, kind: str = "block"
+    ) -> dict[str, NDArray[Any]]:
         """Read a block's results, all or only those named.
 
         Raises
@@ -95,7 +97,7 @@ class StageDir:
         StorageError
             Absent or damaged.
         """
-        return load_arrays(self.result(block), names)
+        return load_arrays(self.result(block, kind), names)
 
 
 @dataclass(frozen=True)

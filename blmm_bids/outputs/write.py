@@ -14,6 +14,7 @@ from blmm_bids.outputs.files import write_json
 from blmm_bids.outputs.maps import Blocks, gather_maps, n_computed, scratch_array, write_maps
 from blmm_bids.outputs.naming import MapSpec, comparison_maps, design_filename, list_maps, stem_entities
 from blmm_bids.outputs.records import ComparisonOutputs, RunOutputs, UnitOutputs, UnitResult
+from blmm_bids.outputs.series import Slabs, unit_series, write_series
 from blmm_bids.outputs.sidecars import comparison_sidecar, map_sidecar, source_uris
 from blmm_bids.outputs.summary import Tally
 from blmm_bids.outputs.tables import write_tables
@@ -49,7 +50,8 @@ def check_names(units: Sequence[UnitOutputs]) -> None:
             raise ModelSpecError(msg)
     fits: dict[tuple[str, str], UnitOutputs] = {}
     for unit in units:
-        for spec in unit_maps(unit):
+        series = unit_series(unit).values()
+        for spec in (*unit_maps(unit), *(spec for maps in series for spec in maps)):
             first = fits.setdefault((unit.node, spec.filename.casefold()), unit)
             if first is not unit:
                 msg = (
@@ -64,7 +66,9 @@ def node_directory(run: RunOutputs, unit: UnitOutputs) -> Path:
     return run.output_dir / f"node-{unit.label}"
 
 
-def write_unit(run: RunOutputs, unit: UnitOutputs, blocks: Blocks, scratch_dir: Path) -> UnitResult:
+def write_unit(
+    run: RunOutputs, unit: UnitOutputs, blocks: Blocks, scratch_dir: Path, slabs: Slabs | None = None
+) -> UnitResult:
     """Write all maps, sidecars and tables of one fit.
 
     Parameters
@@ -75,6 +79,8 @@ def write_unit(run: RunOutputs, unit: UnitOutputs, blocks: Blocks, scratch_dir: 
         Block results in any order; together they cover ``unit.voxels`` once.
     scratch_dir : Path
         Directory for a temporary file of 8 bytes a voxel and map.
+    slabs : Slabs, optional
+        Where the maps of each level and each image come from; needed where the unit asks for them.
 
     Returns
     -------
@@ -100,8 +106,9 @@ def write_unit(run: RunOutputs, unit: UnitOutputs, blocks: Blocks, scratch_dir: 
         write_json(directory / spec.sidecar_name, map_sidecar(spec, run, unit, sources)) for spec in specs
     ]
     tsvs = tuple(path for path in tables if path.suffix == ".tsv")
-    files = (*maps, *sidecars, *tables)
-    return UnitResult(unit, directory, specs, tsvs, files, tally.status_counts, tally.contrasts)
+    many, series = write_series(run, unit, directory, slabs) if slabs else ([], ())
+    files = (*maps, *sidecars, *tables, *many)
+    return UnitResult(unit, directory, specs, tsvs, files, tally.status_counts, tally.contrasts, series)
 
 
 def write_comparison(run: RunOutputs, comparison: ComparisonOutputs) -> list[Path]:

@@ -19,7 +19,7 @@ from blmm_bids.report.heatmap import heatmap
 from blmm_bids.stats.model import Status
 
 if TYPE_CHECKING:
-    from blmm_bids.outputs.records import RunOutputs, UnitOutputs, UnitResult, Variable
+    from blmm_bids.outputs.records import MapSeries, RunOutputs, UnitOutputs, UnitResult, Variable
     from blmm_bids.stats.model import RandomTerm
 
 _PACKAGES = ("numpy", "scipy", "numba", "nibabel", "pybids", "formulaic", "dask")
@@ -79,6 +79,7 @@ def unit_view(run: RunOutputs, result: UnitResult, number: int) -> dict[str, Any
         "contrasts": contrast_rows(result),
         "heatmap": heatmap(unit.design.X, unit.design.fixef_names),
         "maps": [file_view(result, spec.filename, described(spec)) for spec in result.maps],
+        "series": [series_view(result, series) for series in result.series],
         "tables": [file_view(result, path.name) for path in result.tables],
     }
 
@@ -86,6 +87,16 @@ def unit_view(run: RunOutputs, result: UnitResult, number: int) -> dict[str, Any
 def file_view(result: UnitResult, name: str, text: str = "") -> dict[str, str]:
     """Link to a file of the fit, relative to the page."""
     return {"href": f"{result.directory.name}/{name}", "name": name, "text": text}
+
+
+def series_view(result: UnitResult, series: MapSeries) -> dict[str, Any]:
+    """Sum up maps that are too many to list."""
+    return {
+        "n_maps": series.n_maps,
+        "text": series.description,
+        "first": file_view(result, series.first),
+        "last": file_view(result, series.last),
+    }
 
 
 def left_out(run: RunOutputs, unit: UnitOutputs) -> list[tuple[str, str]]:

@@ -35,19 +35,14 @@ def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -
         When ``y`` and the design differ in their number of observations.
     """
     # numba is loaded by the first fit, not by whoever plans one.
-    from blmm_bids.stats.kernels.criterion import allocate_lanes
-    from blmm_bids.stats.kernels.finish import allocate_estimates
-    from blmm_bids.stats.kernels.newton import allocate_small
-    from blmm_bids.stats.kernels.products import allocate_pattern
-    from blmm_bids.stats.kernels.search import Rules, allocate_search, search_block
+    from blmm_bids.stats.kernels.rounds import fit_folded, fit_levelwise
+    from blmm_bids.stats.kernels.search import Rules
 
     if y.ndim != 2 or y.shape[1] != plan.n_obs:
         msg = f"y has shape {y.shape}; the design has {plan.n_obs} along 'obs'"
         raise DataError(msg)
     y = np.ascontiguousarray(y)
     order, pattern_ids = sort_patterns(y)
-    structure = plan.structure
-    out = allocate_estimates(y.shape[0], plan.n_fixef, plan.n_theta)
     rules = Rules(
         reml=options.reml,
         tol=options.tol,
@@ -58,21 +53,8 @@ def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -
         resolution=float(np.finfo(y.dtype).eps),
         log_det_r=plan.log_det_R,
     )
-    search_block(
-        structure,
-        plan.Q,
-        plan.R_inv,
-        plan.effects,
-        y,
-        order,
-        pattern_ids,
-        rules,
-        allocate_lanes(structure, plan.lanes),
-        allocate_search(structure, plan.lanes),
-        allocate_small(plan.n_theta, plan.n_fixef),
-        allocate_pattern(structure),
-        out,
-    )
+    out, left = (None, order) if plan.folded is None else fit_folded(plan, y, order, pattern_ids, rules)
+    out = fit_levelwise(plan, y, left, pattern_ids, rules, out)
     d, singular = relative_covariance(plan, out.D)
     status = np.where((out.status == Status.CONVERGED) & singular, int(Status.SINGULAR), out.status)
     return Fit(

@@ -18,8 +18,12 @@ def process_id(item):
     return os.getpid()
 
 
-def environment(item):
-    return os.environ.get(item), str(Path.cwd())
+def first_environment(item):
+    """The variable as it was when the process started, which is when libraries and allocator look."""
+    found = [
+        line for line in Path("/proc/self/environ").read_text().split("\0") if line.startswith(f"{item}=")
+    ]
+    return found[-1].partition("=")[2] if found else None
 
 
 def refuse(item):

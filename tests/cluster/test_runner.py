@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from blmm_bids.cluster import ClusterOptions, SynchronousRunner, open_cluster
+from blmm_bids.cluster.local import WORKER_ENVIRONMENT
 from blmm_bids.errors import DataError, TemporaryError
 from tests.cluster import tasks
 
@@ -78,8 +80,12 @@ def test_map__uses_all_workers_and_no_thread_pools(cluster):
     pids = {pid for _, pid in cluster.map(tasks.process_id, range(20), label="item")}
     assert len(pids) == cluster.n_workers == 2
     assert os.getpid() not in pids
-    names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"]
-    assert {value for _, (value, _) in cluster.map(tasks.environment, names, label="item")} == {"1"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc on this system")
+def test_open_cluster__sets_the_environment_before_workers_start(cluster):
+    found = dict(cluster.map(tasks.first_environment, list(WORKER_ENVIRONMENT), label="item"))
+    assert [found[place] for place in range(len(found))] == list(WORKER_ENVIRONMENT.values())
 
 
 def test_map__sends_large_shared_arguments(cluster, caplog):
@@ -109,7 +115,8 @@ def _start_endless_run(directory, checkout):
         "from tests.cluster.tasks import process_id\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
-        f"        with open_cluster(ClusterOptions(n_procs=2, mem_bytes=2**30), Path({str(directory)!r})) as runner:\n"
+        "        options = ClusterOptions(n_procs=2, mem_bytes=2**30)\n"
+        f"        with open_cluster(options, Path({str(directory)!r})) as runner:\n"
         "            for index, pid in runner.map(process_id, iter(int, 1), label='item'):\n"
         "                print(pid, flush=True)\n"
         "    except KeyboardInterrupt:\n"

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from blmm_bids.config.reference import ReferenceFactor, read_reference_config
+from blmm_bids.config.reference import FIELDS, ReferenceFactor, read_reference_config
 from blmm_bids.config.reference_design import build_contrasts, load_design
 from blmm_bids.errors import BlmmError, DataError, MissingInputError, ModelSpecError
 from blmm_bids.stats.model import FitOptions
@@ -317,3 +321,36 @@ def test_build_contrasts__refuses(tmp_path, vector, message):
 def test_build_contrasts__none_is_fine(tmp_path):
     config = read_reference_config(write_config(tmp_path, {"contrasts": []}))
     assert build_contrasts(config, load_design(config)) == ()
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("~nobody/x")
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+)
+
+
+@given(st.sampled_from(FIELDS), VALUES)
+def test_read_reference_config__any_value_is_read_or_refused(name, value):
+    with TemporaryDirectory() as root:
+        path = write_config(Path(root), {name: value})
+        with contextlib.suppress(BlmmError):
+            load_design(read_reference_config(path))
+
+
+@given(st.binary(max_size=60))
+def test_load_design__any_bytes_are_read_or_refused(content):
+    with TemporaryDirectory() as root:
+        for name in ("design/X.csv", "design/subject.csv", "lists/Y.txt"):
+            path = write_config(Path(root), files={name: content})
+            with contextlib.suppress(BlmmError):
+                load_design(read_reference_config(path))
+
+
+@given(st.text(max_size=80))
+def test_read_reference_config__any_text_is_read_or_refused(text):
+    with TemporaryDirectory() as root:
+        path = Path(root) / "blmm_config.yml"
+        path.write_text(text, encoding="utf-8", errors="surrogatepass")
+        with pytest.raises(BlmmError):
+            read_reference_config(path)

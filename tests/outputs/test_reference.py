@@ -20,7 +20,7 @@ from blmm_bids.outputs.reference import (
     inputs_text,
     list_files,
     remove_stale,
-    write_reference_comparison,
+    write_comparison,
     write_reference_outputs,
 )
 from blmm_bids.outputs.volumes import opened_volumes
@@ -253,10 +253,10 @@ def test_inputs_text__reads_back_as_the_same_config(tmp_path):
     assert read_reference_config(path) == replace(settings, path=path)
 
 
-def test_write_reference_comparison__three_files(tmp_path):
+def test_write_comparison__three_files(tmp_path):
     maps = {"chi2": np.linspace(0, 9, len(VOXELS)), "logp": np.linspace(0, 3, len(VOXELS))}
     maps["chi2"][2] = maps["logp"][2] = np.nan
-    paths = write_reference_comparison(tmp_path / "lrt", GRID, VOXELS, maps, "added: slope\n")
+    paths = write_comparison(tmp_path / "lrt", GRID, VOXELS, maps, "added: slope\n")
     assert [path.name for path in paths] == [
         "blmm_vox_mask.nii", "blmm_vox_Chi2.nii", "blmm_vox_Chi2lp.nii", "inputs.yml",
     ]  # fmt: skip

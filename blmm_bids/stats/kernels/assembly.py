@@ -8,22 +8,22 @@ pattern holds one triangle.
 
 from __future__ import annotations
 
-from blmm_bids.stats.kernels.compiling import kernel
+from blmm_bids.stats.kernels.compiling import inner
 from blmm_bids.stats.model import FloatArray
-from blmm_bids.stats.plan import Structure
+from blmm_bids.stats.plan_structure import Structure
 
 
-@kernel
+@inner
 def theta_index(s: Structure, term: int, row: int, col: int) -> int:
     """Position in theta of element (row, col) of a term's lower-triangular factor."""
     size = s.term_size[term]
     return s.theta_start[term] + col * size - col * (col - 1) // 2 + row - col  # type: ignore[no-any-return]
 
 
-@kernel
-def times_factor(s: Structure, zz: FloatArray, block: int, theta: FloatArray, right: FloatArray) -> None:
+@inner
+def times_factor(s: Structure, stats: FloatArray, block: int, theta: FloatArray, right: FloatArray) -> None:
     """``right[r, j] = (Z'Z L_col)[r, j]`` of one block, rows flattened."""
-    lanes = zz.shape[1]
+    lanes = stats.shape[1]
     row_term = s.block_terms[block, 0]
     col_term = s.block_terms[block, 1]
     width = s.term_size[col_term]
@@ -35,17 +35,15 @@ def times_factor(s: Structure, zz: FloatArray, block: int, theta: FloatArray, ri
                 value = s.block_start[block] + r * width + c
                 t = theta_index(s, col_term, c, j)
                 for w in range(lanes):
-                    right[r * width + j, w] += zz[value, w] * theta[t, w]
+                    right[r * width + j, w] += stats[value, w] * theta[t, w]
 
 
-@kernel
+@inner
 def assemble(
     s: Structure,
-    zz: FloatArray,
-    zx: FloatArray,
-    xx_entries: FloatArray,
-    xx_diag: FloatArray,
+    stats: FloatArray,
     theta: FloatArray,
+    identity: float,
     entries: FloatArray,
     diag: FloatArray,
     right: FloatArray,
@@ -54,13 +52,11 @@ def assemble(
 
     Parameters
     ----------
-    zz : (value, lane)
-        Blocks of Z'Z.
-    zx : (ranef, fixef + 1, lane)
-        Z'X and Z'y.
-    xx_entries, xx_diag
-        Strictly lower entries and diagonal of [X y]'[X y].
+    stats : (product, lane)
+        The store of products, see `Structure`.
     theta : (theta, lane)
+    identity : float
+        Added to the diagonal of the random effects: 1, or 0 for the derivative along products.
     right : (effects squared, lane)
         Scratch.
     """
@@ -68,16 +64,24 @@ def assemble(
     n_ranef = s.sizes[0]
     n_border = s.sizes[1] + 1
     border_start = s.col_ptr[n_ranef]
-    entries[:border_start] = 0.0
-    diag[:n_ranef] = 1.0
-    entries[border_start:] = xx_entries
-    diag[n_ranef:] = xx_diag
+    for i in range(border_start):
+        for w in range(lanes):
+            entries[i, w] = 0.0
+    for i in range(n_ranef):
+        for w in range(lanes):
+            diag[i, w] = identity
+    for i in range(s.sizes[7] - s.sizes[6]):
+        for w in range(lanes):
+            entries[border_start + i, w] = stats[s.sizes[6] + i, w]
+    for i in range(n_border):
+        for w in range(lanes):
+            diag[n_ranef + i, w] = stats[s.sizes[7] + i, w]
     for block in range(s.block_terms.shape[0]):
         row_term = s.block_terms[block, 0]
         height = s.term_size[row_term]
         width = s.term_size[s.block_terms[block, 1]]
         on_diagonal = s.block_cols[block, 0] == s.block_cols[block, 1]
-        times_factor(s, zz, block, theta, right)
+        times_factor(s, stats, block, theta, right)
         for i in range(height):
             for j in range(i + 1 if on_diagonal else width):
                 position = s.block_pos[s.block_start[block] + i * width + j]
@@ -96,16 +100,16 @@ def assemble(
                 position = s.col_ptr[col + i + 1] - n_border
                 for r in range(i, size):
                     t = theta_index(s, term, r, i)
+                    product = s.sizes[5] + (col + r) * n_border
                     for c in range(n_border):
                         for w in range(lanes):
-                            entries[position + c, w] += theta[t, w] * zx[col + r, c, w]
+                            entries[position + c, w] += theta[t, w] * stats[product + c, w]
 
 
-@kernel
+@inner
 def assemble_tangent(
     s: Structure,
-    zz: FloatArray,
-    zx: FloatArray,
+    stats: FloatArray,
     theta: FloatArray,
     term: int,
     e: int,
@@ -117,8 +121,12 @@ def assemble_tangent(
     """Write dA along element (e, f) of one term's factor."""
     lanes = d_diag.shape[1]
     n_border = s.sizes[1] + 1
-    d_entries[:] = 0.0
-    d_diag[:] = 0.0
+    for i in range(d_entries.shape[0]):
+        for w in range(lanes):
+            d_entries[i, w] = 0.0
+    for i in range(d_diag.shape[0]):
+        for w in range(lanes):
+            d_diag[i, w] = 0.0
     for block in range(s.block_terms.shape[0]):
         row_term = s.block_terms[block, 0]
         col_term = s.block_terms[block, 1]
@@ -129,7 +137,7 @@ def assemble_tangent(
         start = s.block_start[block]
         on_diagonal = s.block_cols[block, 0] == s.block_cols[block, 1]
         if row_term == term:
-            times_factor(s, zz, block, theta, right)
+            times_factor(s, stats, block, theta, right)
             for j in range(width):
                 # Row f of the block moves; on the diagonal its mirror image is column f.
                 position = s.block_pos[start + f * width + j]
@@ -145,20 +153,20 @@ def assemble_tangent(
                 for r in range(i, height):
                     t = theta_index(s, row_term, r, i)
                     for w in range(lanes):
-                        d_entries[position, w] += theta[t, w] * zz[start + r * width + e, w]
+                        d_entries[position, w] += theta[t, w] * stats[start + r * width + e, w]
     size = s.term_size[term]
     for col in range(s.term_start[term], s.term_start[term + 1], size):
         position = s.col_ptr[col + f + 1] - n_border
+        product = s.sizes[5] + (col + e) * n_border
         for c in range(n_border):
             for w in range(lanes):
-                d_entries[position + c, w] += zx[col + e, c, w]
+                d_entries[position + c, w] += stats[product + c, w]
 
 
-@kernel
+@inner
 def contract(
     s: Structure,
-    zz: FloatArray,
-    zx: FloatArray,
+    stats: FloatArray,
     theta: FloatArray,
     g_entries: FloatArray,
     g_diag: FloatArray,
@@ -175,14 +183,16 @@ def contract(
     """
     lanes = g_diag.shape[1]
     n_border = s.sizes[1] + 1
-    out[:] = 0.0
+    for t in range(out.shape[0]):
+        for w in range(lanes):
+            out[t, w] = 0.0
     for block in range(s.block_terms.shape[0]):
         row_term = s.block_terms[block, 0]
         col_term = s.block_terms[block, 1]
         height = s.term_size[row_term]
         width = s.term_size[col_term]
         start = s.block_start[block]
-        times_factor(s, zz, block, theta, right)
+        times_factor(s, stats, block, theta, right)
         for f in range(height):
             for j in range(width):
                 position = s.block_pos[start + f * width + j]
@@ -205,7 +215,7 @@ def contract(
                         t = theta_index(s, col_term, e, f)
                         value = start + r * width + e
                         for w in range(lanes):
-                            out[t, w] += 2.0 * g_entries[position, w] * theta[t_row, w] * zz[value, w]
+                            out[t, w] += 2.0 * g_entries[position, w] * theta[t_row, w] * stats[value, w]
     for term in range(s.term_size.size):
         size = s.term_size[term]
         for col in range(s.term_start[term], s.term_start[term + 1], size):
@@ -213,14 +223,15 @@ def contract(
                 position = s.col_ptr[col + f + 1] - n_border
                 for e in range(f, size):
                     t = theta_index(s, term, e, f)
+                    product = s.sizes[5] + (col + e) * n_border
                     for c in range(n_border):
                         for w in range(lanes):
-                            out[t, w] += 2.0 * g_entries[position + c, w] * zx[col + e, c, w]
+                            out[t, w] += 2.0 * g_entries[position + c, w] * stats[product + c, w]
 
 
-@kernel
+@inner
 def contract_curvature(
-    s: Structure, zz: FloatArray, g_entries: FloatArray, g_diag: FloatArray, out: FloatArray
+    s: Structure, stats: FloatArray, g_entries: FloatArray, g_diag: FloatArray, out: FloatArray
 ) -> None:
     """Add ``sum_ij G_ij d2A_ij / dtheta_t dtheta_u`` to the lower triangle of ``out``.
 
@@ -236,6 +247,7 @@ def contract_curvature(
         height = s.term_size[row_term]
         width = s.term_size[col_term]
         start = s.block_start[block]
+        on_diagonal = s.block_cols[block, 0] == s.block_cols[block, 1]
         # dA = E' (Z'Z) E: element (f, h) of the block moves with Z'Z's element (e, g).
         for f in range(height):
             for h in range(width):
@@ -244,13 +256,15 @@ def contract_curvature(
                     t = theta_index(s, row_term, e, f)
                     for g in range(h, width):
                         t_col = theta_index(s, col_term, g, h)
-                        if row_term == col_term and t < t_col:
+                        if on_diagonal and t < t_col:
                             continue
                         high, low = max(t, t_col), min(t, t_col)
                         value = start + e * width + g
+                        # Two levels of one term: a theta moves the block from both sides.
+                        times = 4.0 if row_term == col_term and t == t_col and not on_diagonal else 2.0
                         if position < 0:
                             for w in range(lanes):
-                                out[high, low, w] += 2.0 * g_diag[-1 - position, w] * zz[value, w]
+                                out[high, low, w] += times * g_diag[-1 - position, w] * stats[value, w]
                         else:
                             for w in range(lanes):
-                                out[high, low, w] += 2.0 * g_entries[position, w] * zz[value, w]
+                                out[high, low, w] += times * g_entries[position, w] * stats[value, w]

@@ -38,4 +38,8 @@ if not os.environ.get("NUMBA_CACHE_DIR"):
 
 # Contraction to fused multiply-add changes no result between block widths and costs nothing;
 # anything more of fastmath would. numpy's error model: a division by zero gives inf, not a raise.
-kernel: Any = numba.njit(cache=True, fastmath={"contract"}, error_model="numpy", nogil=True)
+_OPTIONS: Any = {"cache": True, "fastmath": {"contract"}, "error_model": "numpy", "nogil": True}
+kernel: Any = numba.njit(**_OPTIONS)
+# For kernels that only kernels call: without the wrappers for Python, whose unpacking of records of
+# arrays takes longer to compile than most kernels.
+inner: Any = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)

@@ -15,9 +15,9 @@ from blmm_bids.stats.kernels.assembly import (
     theta_index,
 )
 from blmm_bids.stats.kernels.cholesky import adjoint, adjoint_tangent, factorise, factorise_tangent
-from blmm_bids.stats.kernels.compiling import kernel
+from blmm_bids.stats.kernels.compiling import inner, kernel
 from blmm_bids.stats.model import FloatArray
-from blmm_bids.stats.plan import Structure
+from blmm_bids.stats.plan_structure import Structure
 
 # Pivots multiplied before one logarithm is taken: at theta = 1e6 with 1e4 images a level a pivot
 # is 1e16, and eight of them stay far from overflow.
@@ -27,16 +27,12 @@ PIVOTS_PER_LOG = 8
 class Lanes(NamedTuple):
     """Working arrays of one chunk of voxels; the last axis is the lane.
 
-    ``zz zx xx_entries xx_diag`` are the sufficient statistics (see `assemble`), ``theta weights``
-    the input of an evaluation, ``value grad hess`` and the ``border``s its output: ``border`` is
+    ``stats`` is the store of products (see `Structure`), ``theta weights`` the input of an evaluation, ``value grad hess`` and the ``border``s its output: ``border`` is
     ``[X y]'V^-1[X y]``, packed as strictly lower entries then diagonal, ``d_border`` its
     derivatives, ``rss d_rss`` the last pivot ``e'V^-1e`` and its derivatives.
     """
 
-    zz: FloatArray
-    zx: FloatArray
-    xx_entries: FloatArray
-    xx_diag: FloatArray
+    stats: FloatArray
     entries: FloatArray
     diag: FloatArray
     g_entries: FloatArray
@@ -62,7 +58,7 @@ class Lanes(NamedTuple):
 
 def allocate_lanes(s: Structure, lanes: int) -> Lanes:
     """Zeroed working arrays for ``lanes`` voxels side by side."""
-    n_ranef, n_fixef, _, n_theta, longest = (int(size) for size in s.sizes)
+    n_ranef, n_fixef, _, n_theta, longest = (int(size) for size in s.sizes[:5])
     n_columns = n_ranef + n_fixef + 1
     n_entries = s.row_idx.size
     n_border = n_fixef * (n_fixef + 1) // 2
@@ -72,10 +68,7 @@ def allocate_lanes(s: Structure, lanes: int) -> Lanes:
         return np.zeros((*shape, lanes))
 
     return Lanes(
-        zz=zeros(s.block_pos.size),
-        zx=zeros(n_ranef, n_fixef + 1),
-        xx_entries=zeros(n_border),
-        xx_diag=zeros(n_fixef + 1),
+        stats=zeros(int(s.sizes[8])),
         entries=zeros(n_entries),
         diag=zeros(n_columns),
         g_entries=zeros(n_entries),
@@ -108,40 +101,64 @@ def evaluate(s: Structure, k: Lanes) -> None:
     (1, 0, n) that of ML, with (1, 1, 0) it is ``log|V| + log|X'V^-1X|``, whose Hessian is the
     expected information (MATH: Inference).
     """
-    n_ranef = s.sizes[0]
-    n_columns = k.diag.shape[0]
-    n_theta = s.sizes[3]
     # 1. A(theta), its factor, and the border on the way.
-    assemble(s, k.zz, k.zx, k.xx_entries, k.xx_diag, k.theta, k.entries, k.diag, k.right)
-    factorise(s, k.entries, k.diag, k.u, 0, n_ranef)
-    _copy_border(s, k.entries, k.diag, k.border)
-    factorise(s, k.entries, k.diag, k.u, n_ranef, n_columns)
-    _weighted_log_pivots(s, k)
+    factorise_products(s, k)
     # 2. Gradient.
-    if n_theta == 0:
+    if s.sizes[3] == 0:
         return
     adjoint(s, k.entries, k.diag, k.weights, k.g_entries, k.g_diag, k.u)
-    contract(s, k.zz, k.zx, k.theta, k.g_entries, k.g_diag, k.grad, k.right)
+    contract(s, k.stats, k.theta, k.g_entries, k.g_diag, k.grad, k.right)
     # 3. Hessian, a column per theta.
-    k.hess[:] = 0.0
-    contract_curvature(s, k.zz, k.g_entries, k.g_diag, k.hess)
+    hessian_in_theta(s, k)
+
+
+@inner
+def factorise_products(s: Structure, k: Lanes) -> None:
+    """Factor of A(theta), the border after the random effects, value and rss."""
+    n_ranef = s.sizes[0]
+    assemble(s, k.stats, k.theta, 1.0, k.entries, k.diag, k.right)
+    factorise(s, k.entries, k.diag, k.u, 0, n_ranef)
+    copy_border(s, k.entries, k.diag, k.border)
+    factorise(s, k.entries, k.diag, k.u, n_ranef, k.diag.shape[0])
+    _weighted_log_pivots(s, k)
+
+
+@inner
+def hessian_in_theta(s: Structure, k: Lanes) -> None:
+    """Hessian of the value in theta, after `adjoint`."""
+    for t in range(s.sizes[3]):
+        for u in range(s.sizes[3]):
+            for w in range(k.value.size):
+                k.hess[t, u, w] = 0.0
+    contract_curvature(s, k.stats, k.g_entries, k.g_diag, k.hess)
     for term in range(s.term_size.size):
         for f in range(s.term_size[term]):
             for e in range(f, s.term_size[term]):
                 _hessian_column(s, k, term, e, f)
 
 
-@kernel
+@inner
 def _hessian_column(s: Structure, k: Lanes, term: int, e: int, f: int) -> None:
     """Add the tangent of the gradient along one theta to the Hessian; keep the border's tangent."""
+    t = theta_index(s, term, e, f)
+    assemble_tangent(s, k.stats, k.theta, term, e, f, k.d_entries, k.d_diag, k.right)
+    factor_tangent(s, k, k.d_border[t], k.d_rss[t])
+    contract(s, k.stats, k.theta, k.dg_entries, k.dg_diag, k.column, k.right)
+    for row in range(t, s.sizes[3]):
+        for w in range(k.value.size):
+            k.hess[row, t, w] += k.column[row, w]
+
+
+@inner
+def factor_tangent(s: Structure, k: Lanes, d_border: FloatArray, d_rss: FloatArray) -> None:
+    """Tangents of the factor and of its adjoint along the dA in ``d_entries``, ``d_diag``."""
     n_ranef = s.sizes[0]
     n_columns = k.diag.shape[0]
-    t = theta_index(s, term, e, f)
-    assemble_tangent(s, k.zz, k.zx, k.theta, term, e, f, k.d_entries, k.d_diag, k.right)
     factorise_tangent(s, k.entries, k.diag, k.d_entries, k.d_diag, k.u, k.du, 0, n_ranef)
-    _copy_border(s, k.d_entries, k.d_diag, k.d_border[t])
+    copy_border(s, k.d_entries, k.d_diag, d_border)
     factorise_tangent(s, k.entries, k.diag, k.d_entries, k.d_diag, k.u, k.du, n_ranef, n_columns)
-    k.d_rss[t] = k.d_diag[n_columns - 1]
+    for w in range(d_rss.size):
+        d_rss[w] = k.d_diag[n_columns - 1, w]
     adjoint_tangent(
         s,
         k.entries,
@@ -155,23 +172,23 @@ def _hessian_column(s: Structure, k: Lanes, term: int, e: int, f: int) -> None:
         k.dg_diag,
         k.u,
     )
-    contract(s, k.zz, k.zx, k.theta, k.dg_entries, k.dg_diag, k.column, k.right)
-    for row in range(t, s.sizes[3]):
-        for w in range(k.value.size):
-            k.hess[row, t, w] += k.column[row, w]
 
 
-@kernel
-def _copy_border(s: Structure, entries: FloatArray, diag: FloatArray, border: FloatArray) -> None:
+@inner
+def copy_border(s: Structure, entries: FloatArray, diag: FloatArray, border: FloatArray) -> None:
     """Keep the Schur complement of the random effects: strictly lower entries, then diagonal."""
     n_ranef = s.sizes[0]
     start = s.col_ptr[n_ranef]
-    n_border = entries.shape[0] - start
-    border[:n_border] = entries[start:]
-    border[n_border:] = diag[n_ranef:]
+    n_lower = entries.shape[0] - start
+    for i in range(n_lower):
+        for w in range(border.shape[1]):
+            border[i, w] = entries[start + i, w]
+    for i in range(diag.shape[0] - n_ranef):
+        for w in range(border.shape[1]):
+            border[n_lower + i, w] = diag[n_ranef + i, w]
 
 
-@kernel
+@inner
 def _weighted_log_pivots(s: Structure, k: Lanes) -> None:
     """Value and rss from the pivots."""
     n_ranef = s.sizes[0]

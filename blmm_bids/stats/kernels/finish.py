@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from blmm_bids.stats.kernels.compiling import kernel
+from blmm_bids.stats.kernels.compiling import inner
 from blmm_bids.stats.kernels.criterion import Lanes
 from blmm_bids.stats.kernels.newton import Small, score_in_d, unpack_square
 from blmm_bids.stats.kernels.small import cholesky, cholesky_solve, jacobi_eigh
 from blmm_bids.stats.model import FloatArray, IntArray
-from blmm_bids.stats.plan import Structure
+from blmm_bids.stats.plan_structure import Structure
 
 if TYPE_CHECKING:
     from blmm_bids.stats.kernels.search import Rules, Search
@@ -65,18 +65,24 @@ def allocate_estimates(n_voxels: int, n_fixef: int, n_theta: int) -> Estimates:
     )
 
 
-@kernel
+@inner
 def write_estimates(
     s: Structure,
     k: Lanes,
     w: int,
+    products: Structure,
+    stats: FloatArray,
     search: Search,
     small: Small,
     r_inv: FloatArray,
     rules: Rules,
     out: Estimates,
 ) -> None:
-    """Write one voxel's estimates; ``k`` holds the evaluation for inference, ``search`` the optimum."""
+    """Write one voxel's estimates.
+
+    ``k`` holds the evaluation for inference, ``search`` the optimum; ``stats`` is a store of products,
+    laid out as ``products`` says, whose border has not lost any random effect.
+    """
     n_fixef = s.sizes[1]
     n_theta = s.sizes[3]
     voxel = search.voxel[w]
@@ -96,10 +102,10 @@ def write_estimates(
     for term in range(s.term_size.size):
         _write_covariance(s, w, term, search, small, out.D[voxel])
     # 2. Fixed effects and their covariance, from the border at the optimum.
-    _unpack_border(search.border[w], n_fixef, small.fixef_a, small.fixef_v)
+    _unpack_border(search.border, w, n_fixef, small.fixef_a, small.fixef_v)
     cholesky(small.fixef_a, n_fixef, 0.0)
     cholesky_solve(small.fixef_a, n_fixef, small.fixef_v)
-    out.resms[voxel] = _residual_square(k, w, n_fixef, small.fixef_v) * scale * scale / n_free
+    out.resms[voxel] = _residual_square(products, stats, w, n_fixef, small.fixef_v) * scale * scale / n_free
     for i in range(n_fixef):
         total = 0.0
         for j in range(n_fixef):
@@ -107,7 +113,9 @@ def write_estimates(
         out.beta[voxel, i] = total
     _inverse_rotated(small, n_fixef, r_inv, sigma2, out.vcov[voxel])
     # 3. Their derivatives, from the border of the evaluation for inference.
-    out.vcov_grad[voxel, 0] = out.vcov[voxel]
+    for i in range(n_fixef):
+        for j in range(n_fixef):
+            out.vcov_grad[voxel, 0, i, j] = out.vcov[voxel, i, j]
     _border_gradients(k, w, n_theta, n_fixef, r_inv, sigma2, small, out.vcov_grad[voxel])
     # 4. Asymptotic covariance of (log sigma2, theta).
     if rules.observed:
@@ -120,7 +128,7 @@ def write_estimates(
     _invert_information(n_theta + 1, zero, keep, small, out.eta_cov[voxel])
 
 
-@kernel
+@inner
 def _write_covariance(s: Structure, w: int, term: int, search: Search, small: Small, out: FloatArray) -> None:
     """Vech of one term's D, its effects back in their own order."""
     size = s.term_size[term]
@@ -136,37 +144,37 @@ def _write_covariance(s: Structure, w: int, term: int, search: Search, small: Sm
             t += 1
 
 
-@kernel
-def _unpack_border(border: FloatArray, n_fixef: int, matrix: FloatArray, vector: FloatArray) -> None:
-    """X'V^-1X (symmetric) and X'V^-1y from the packed border."""
+@inner
+def _unpack_border(border: FloatArray, w: int, n_fixef: int, matrix: FloatArray, vector: FloatArray) -> None:
+    """X'V^-1X (symmetric) and X'V^-1y from one lane's packed border."""
     n_lower = n_fixef * (n_fixef + 1) // 2
     entry = 0
     for c in range(n_fixef):
-        matrix[c, c] = border[n_lower + c]
+        matrix[c, c] = border[n_lower + c, w]
         for r in range(c + 1, n_fixef):
-            matrix[r, c] = border[entry]
-            matrix[c, r] = border[entry]
+            matrix[r, c] = border[entry, w]
+            matrix[c, r] = border[entry, w]
             entry += 1
-        vector[c] = border[entry]
+        vector[c] = border[entry, w]
         entry += 1
 
 
-@kernel
-def _residual_square(k: Lanes, w: int, n_fixef: int, gamma: FloatArray) -> float:
+@inner
+def _residual_square(s: Structure, stats: FloatArray, w: int, n_fixef: int, gamma: FloatArray) -> float:
     """``|y - Q gamma|^2`` of the reduced, scaled response, from its products."""
-    total = k.xx_diag[n_fixef, w]
-    entry = 0
+    total = stats[s.sizes[7] + n_fixef, w]
+    entry = s.sizes[6]
     for c in range(n_fixef):
-        total += gamma[c] * gamma[c] * k.xx_diag[c, w]
+        total += gamma[c] * gamma[c] * stats[s.sizes[7] + c, w]
         for r in range(c + 1, n_fixef):
-            total += 2.0 * gamma[r] * gamma[c] * k.xx_entries[entry, w]
+            total += 2.0 * gamma[r] * gamma[c] * stats[entry, w]
             entry += 1
-        total -= 2.0 * gamma[c] * k.xx_entries[entry, w]
+        total -= 2.0 * gamma[c] * stats[entry, w]
         entry += 1
     return total  # type: ignore[no-any-return]
 
 
-@kernel
+@inner
 def _inverse_rotated(
     small: Small, n_fixef: int, r_inv: FloatArray, sigma2: float, out: FloatArray
 ) -> None:
@@ -186,7 +194,7 @@ def _inverse_rotated(
             out[i, j] = out[j, i]
 
 
-@kernel
+@inner
 def _border_gradients(
     k: Lanes,
     w: int,
@@ -200,7 +208,7 @@ def _border_gradients(
     """``-sigma2 R^-1 M^-1 (dM/dtheta) M^-1 R^-T`` for every theta, from row 1 of ``out`` on."""
     if n_theta == 0:
         return
-    _unpack_border(k.border[:, w], n_fixef, small.fixef_a, small.fixef_v)
+    _unpack_border(k.border, w, n_fixef, small.fixef_a, small.fixef_v)
     cholesky(small.fixef_a, n_fixef, 0.0)
     # B = M^-1 R^-T, column j for fixed effect j.
     for j in range(n_fixef):
@@ -210,7 +218,7 @@ def _border_gradients(
         for i in range(n_fixef):
             small.fixef_b[i, j] = small.fixef_v[i]
     for t in range(n_theta):
-        _unpack_border(k.d_border[t, :, w], n_fixef, small.fixef_a, small.fixef_v)
+        _unpack_border(k.d_border[t], w, n_fixef, small.fixef_a, small.fixef_v)
         for j in range(n_fixef):
             for i in range(n_fixef):
                 total = 0.0
@@ -224,7 +232,7 @@ def _border_gradients(
                 out[t + 1, i, j] = -sigma2 * total
 
 
-@kernel
+@inner
 def _expected_information(s: Structure, k: Lanes, w: int, nu: float, small: Small) -> None:
     """``½ tr(P V_i P V_j)`` in (log sigma2, theta).
 
@@ -232,10 +240,11 @@ def _expected_information(s: Structure, k: Lanes, w: int, nu: float, small: Smal
     the Hessian in theta has the map's own curvature besides, which is taken off.
     """
     info = small.hess
-    theta = k.theta[:, w]
-    grad = k.grad[:, w]
+    theta, grad = small.theta, small.grad
     info[0, 0] = 0.5 * nu
-    for t in range(theta.size):
+    for t in range(s.sizes[3]):
+        theta[t] = k.theta[t, w]
+        grad[t] = k.grad[t, w]
         info[t + 1, 0] = 0.5 * grad[t]
         for u in range(t + 1):
             info[t + 1, u + 1] = -0.5 * k.hess[t, u, w]
@@ -249,7 +258,7 @@ def _expected_information(s: Structure, k: Lanes, w: int, nu: float, small: Smal
                     info[base + e, base + g] += small.score[e, g]
 
 
-@kernel
+@inner
 def _observed_information(k: Lanes, w: int, n_theta: int, nu: float, small: Small) -> None:
     """Half the Hessian of the unprofiled deviance in (log sigma2, theta) at its optimum."""
     info = small.hess
@@ -262,7 +271,7 @@ def _observed_information(k: Lanes, w: int, n_theta: int, nu: float, small: Smal
             info[t + 1, u + 1] = 0.5 * (k.hess[t, u, w] + nu * slope)
 
 
-@kernel
+@inner
 def _invert_information(n: int, zero: float, keep: bool, small: Small, out: FloatArray) -> None:
     """Inverse through the eigenvalues of ``small.hess`` (lower triangle)."""
     a = small.hess
@@ -273,7 +282,9 @@ def _invert_information(n: int, zero: float, keep: bool, small: Small, out: Floa
     largest = 0.0
     for i in range(n):
         largest = max(largest, a[i, i])
-    out[:] = 0.0
+    for i in range(n):
+        for j in range(n):
+            out[i, j] = 0.0
     for m in range(n):
         value = a[m, m]
         if value <= zero * largest:

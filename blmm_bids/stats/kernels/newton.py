@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from blmm_bids.stats.kernels.compiling import kernel
+from blmm_bids.stats.kernels.compiling import inner
 from blmm_bids.stats.kernels.small import cholesky, jacobi_eigh, semidefinite_cholesky
 from blmm_bids.stats.model import FloatArray, IntArray
-from blmm_bids.stats.plan import Structure
+from blmm_bids.stats.plan_structure import Structure
 
 # Conditioned effects have unit mean square, so theta = 1 means as much variance between levels as
 # within; a first step of this length reaches zero from the start.
@@ -53,6 +53,8 @@ class Small(NamedTuple):
     fixef_b: FloatArray
     fixef_v: FloatArray
     order: IntArray
+    theta: FloatArray
+    grad: FloatArray
 
 
 def allocate_small(n_theta: int, n_fixef: int) -> Small:
@@ -67,10 +69,12 @@ def allocate_small(n_theta: int, n_fixef: int) -> Small:
         fixef_b=np.zeros((n_fixef, n_fixef)),
         fixef_v=np.zeros(n_fixef),
         order=np.zeros(n_eta, dtype=np.int64),
+        theta=np.zeros(n_eta),
+        grad=np.zeros(n_eta),
     )
 
 
-@kernel
+@inner
 def newton_step(
     grad: FloatArray, hess: FloatArray, n: int, radius: float, small: Small
 ) -> tuple[float, float, bool]:
@@ -93,7 +97,8 @@ def newton_step(
     largest = 0.0
     for i in range(n):
         largest = max(largest, abs(a[i, i]))
-    small.step[:] = 0.0
+    for j in range(n):
+        small.step[j] = 0.0
     left = 0.0
     convex = True
     for i in range(n):
@@ -125,7 +130,7 @@ def newton_step(
     return predicted, left, convex
 
 
-@kernel
+@inner
 def near_boundary(s: Structure, theta: FloatArray) -> bool:
     """Whether some diagonal element of a term's factor is close to zero."""
     for term in range(s.term_size.size):
@@ -138,7 +143,7 @@ def near_boundary(s: Structure, theta: FloatArray) -> bool:
     return False
 
 
-@kernel
+@inner
 def needs_pivoting(s: Structure, theta: FloatArray, term: int, small: Small, order: IntArray) -> bool:
     """Whether a term's effects should be taken in another order; which one, into ``order``."""
     size = s.term_size[term]
@@ -171,7 +176,7 @@ def needs_pivoting(s: Structure, theta: FloatArray, term: int, small: Small, ord
     return wanted
 
 
-@kernel
+@inner
 def reorder_theta(s: Structure, theta: FloatArray, term: int, small: Small, order: IntArray) -> None:
     """Factor of the same D with its effects in another order."""
     size = s.term_size[term]
@@ -183,7 +188,7 @@ def reorder_theta(s: Structure, theta: FloatArray, term: int, small: Small, orde
     _pack_factor(s, small.hess, term, theta)
 
 
-@kernel
+@inner
 def raise_floor(s: Structure, theta: FloatArray, small: Small) -> None:
     """Replace theta by the factor of ``D + D_FLOOR I``."""
     for term in range(s.term_size.size):
@@ -195,7 +200,7 @@ def raise_floor(s: Structure, theta: FloatArray, small: Small) -> None:
         _pack_factor(s, small.hess, term, theta)
 
 
-@kernel
+@inner
 def unpack_square(s: Structure, theta: FloatArray, term: int, out: FloatArray) -> None:
     """D = L L' of one term."""
     size = s.term_size[term]
@@ -210,7 +215,7 @@ def unpack_square(s: Structure, theta: FloatArray, term: int, out: FloatArray) -
             out[j, i] = total
 
 
-@kernel
+@inner
 def score_in_d(s: Structure, theta: FloatArray, grad: FloatArray, term: int, out: FloatArray) -> None:
     """Symmetric df/dD of one term from df/dtheta, by back-substitution in ``grad = 2 (df/dD) L``.
 
@@ -228,7 +233,7 @@ def score_in_d(s: Structure, theta: FloatArray, grad: FloatArray, term: int, out
             out[f, e] = out[e, f]
 
 
-@kernel
+@inner
 def leave_boundary(s: Structure, theta: FloatArray, grad: FloatArray, tol: float, small: Small) -> bool:
     """Move theta into the cone where the score in D points there; whether it moved.
 
@@ -251,7 +256,7 @@ def leave_boundary(s: Structure, theta: FloatArray, grad: FloatArray, tol: float
     return False
 
 
-@kernel
+@inner
 def _pack_factor(s: Structure, factor: FloatArray, term: int, theta: FloatArray) -> None:
     """Lower triangle of one term's factor into theta."""
     t = s.theta_start[term]

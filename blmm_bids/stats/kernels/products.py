@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from blmm_bids.stats.kernels.compiling import kernel
-from blmm_bids.stats.kernels.criterion import Lanes
+from blmm_bids.stats.kernels.compiling import inner
 from blmm_bids.stats.kernels.small import cholesky, cholesky_solve
 from blmm_bids.stats.model import FloatArray, IntArray, Status
-from blmm_bids.stats.plan import Structure
+from blmm_bids.stats.plan_structure import Structure
 
 # A column of Q whose part outside the others has less than this share of its square is dependent
 # on them: 1e-5 of its length, far above rounding and far below any usable regressor.
@@ -66,7 +65,7 @@ def allocate_pattern(s: Structure) -> Pattern:
     )
 
 
-@kernel
+@inner
 def compute_pattern(
     s: Structure, q_basis: FloatArray, effects: FloatArray, y: FloatArray, safe_mode: bool, out: Pattern
 ) -> int:
@@ -84,10 +83,7 @@ def compute_pattern(
     """
     n_fixef = s.sizes[1]
     n_terms = s.term_size.size
-    out.zz[:] = 0.0
-    out.zx[:] = 0.0
-    out.xx[:] = 0.0
-    out.seen[:] = 0
+    _clear(out)
     n_present = 0
     for obs in range(y.size):
         if math.isnan(y[obs]):
@@ -107,13 +103,29 @@ def compute_pattern(
         _add_blocks(s, effects, obs, out.zz)
     if n_present <= n_fixef + 1:
         return TOO_FEW
-    out.factor[:] = out.xx
+    for i in range(n_fixef):
+        for j in range(i + 1):
+            out.factor[i, j] = out.xx[i, j]
     if not cholesky(out.factor, n_fixef, RANK_TOLERANCE):
         return RANK_DEFICIENT
     return _check_levels(s, n_present, safe_mode, out.seen)
 
 
-@kernel
+@inner
+def _clear(out: Pattern) -> None:
+    """Zero a pattern's products."""
+    for value in range(out.zz.size):
+        out.zz[value] = 0.0
+    for col in range(out.zx.shape[0]):
+        out.seen[col] = 0
+        for i in range(out.zx.shape[1]):
+            out.zx[col, i] = 0.0
+    for i in range(out.xx.shape[0]):
+        for j in range(out.xx.shape[1]):
+            out.xx[i, j] = 0.0
+
+
+@inner
 def _add_blocks(s: Structure, effects: FloatArray, obs: int, zz: FloatArray) -> None:
     """Add one image's products of effects to the blocks of Z'Z."""
     pair = 0
@@ -131,7 +143,7 @@ def _add_blocks(s: Structure, effects: FloatArray, obs: int, zz: FloatArray) -> 
         first_col += s.term_size[col_term]
 
 
-@kernel
+@inner
 def _check_levels(s: Structure, n_present: int, safe_mode: bool, seen: IntArray) -> int:
     """Whether each factor keeps two levels, and fewer effects than images."""
     code = CONVERGED
@@ -147,46 +159,45 @@ def _check_levels(s: Structure, n_present: int, safe_mode: bool, seen: IntArray)
     return code
 
 
-@kernel
-def load_voxel(
-    s: Structure,
+@inner
+def reduce_response(
     q_basis: FloatArray,
-    effects: FloatArray,
-    y: FloatArray,
+    factor: FloatArray,
     resolution: float,
-    pattern: Pattern,
-    w: int,
-    k: Lanes,
+    y: FloatArray,
     gamma: FloatArray,
     scale: FloatArray,
 ) -> int:
-    """Put one voxel's sufficient statistics into lane ``w``; a status code.
+    """Take the least-squares fit off a voxel's response, in place; a status code.
 
-    The response is reduced by its least-squares fit and divided by a power of two near its
-    residual's size, so that neither a large mean nor its units cost digits.
+    It is divided by a power of two near its residual's size besides, so that neither a large mean nor
+    its units cost digits.
 
     Parameters
     ----------
-    y : (obs,)
-        Values, NaN where missing; float64 copy that is overwritten with the reduced response.
+    q_basis : (obs, fixef)
+    factor : (fixef, fixef)
+        Cholesky factor of Q'Q over the images present.
     resolution : float
         Machine epsilon of the type that the values were stored in.
+    y : (obs,)
+        Values, NaN where missing; overwritten.
     gamma : (fixef,)
         Output: the least-squares coefficients in Q.
     scale : (2,)
         Output: the power of two, and the scaled rss at or below which nothing is left but rounding.
     """
-    n_fixef = s.sizes[1]
+    n_fixef = gamma.size
     low, high, square = _range(y)
     if low == high:
         return CONSTANT
-    # 1. Least squares on the images present.
-    gamma[:] = 0.0
+    for i in range(n_fixef):
+        gamma[i] = 0.0
     for obs in range(y.size):
         if not math.isnan(y[obs]):
             for i in range(n_fixef):
                 gamma[i] += q_basis[obs, i] * y[obs]
-    cholesky_solve(pattern.factor, n_fixef, gamma)
+    cholesky_solve(factor, n_fixef, gamma)
     rss = 0.0
     n_present = 0
     for obs in range(y.size):
@@ -200,57 +211,90 @@ def load_voxel(
         return ZERO_RESIDUAL
     scale[0] = 2.0 ** math.floor(0.5 * math.log2(rss / n_present))
     scale[1] = rounding / (scale[0] * scale[0])
-    # 2. Products with the reduced response.
-    last = n_fixef
-    k.zx[:, last, w] = 0.0
-    xy = 0
-    for i in range(n_fixef):
-        k.xx_diag[i, w] = pattern.xx[i, i]
-        for j in range(i + 1, n_fixef):
-            k.xx_entries[xy, w] = pattern.xx[j, i]
-            xy += 1
-        total = 0.0
-        for obs in range(y.size):
-            if not math.isnan(y[obs]):
-                total += q_basis[obs, i] * y[obs]
-        k.xx_entries[xy, w] = total / scale[0]
-        xy += 1
-    k.xx_diag[last, w] = rss / (scale[0] * scale[0])
+    for obs in range(y.size):
+        y[obs] /= scale[0]
+    return CONVERGED
+
+
+@inner
+def store_products(
+    s: Structure,
+    q_basis: FloatArray,
+    effects: FloatArray,
+    y: FloatArray,
+    pattern: Pattern,
+    w: int,
+    stats: FloatArray,
+) -> None:
+    """Write one voxel's products into lane ``w`` of a store.
+
+    Parameters
+    ----------
+    y : (obs,)
+        Reduced response.
+    pattern : Pattern
+        The design's products over the images present.
+    stats : (product, lane)
+    """
+    n_fixef = s.sizes[1]
+    n_border = n_fixef + 1
+    # 1. Products with the response.
+    for col in range(s.sizes[0]):
+        stats[s.sizes[5] + col * n_border + n_fixef, w] = 0.0
+    square = 0.0
     for obs in range(y.size):
         if math.isnan(y[obs]):
             continue
+        square += y[obs] * y[obs]
         first_effect = 0
         for term in range(s.term_size.size):
             col = s.obs_cols[obs, term]
             for e in range(s.term_size[term]):
-                k.zx[col + e, last, w] += effects[obs, first_effect + e] * y[obs] / scale[0]
+                product = s.sizes[5] + (col + e) * n_border + n_fixef
+                stats[product, w] += effects[obs, first_effect + e] * y[obs]
             first_effect += s.term_size[term]
-    # 3. The pattern's own.
+    entry = s.sizes[6]
+    for i in range(n_fixef):
+        for j in range(i + 1, n_fixef):
+            stats[entry, w] = pattern.xx[j, i]
+            entry += 1
+        total = 0.0
+        for obs in range(y.size):
+            if not math.isnan(y[obs]):
+                total += q_basis[obs, i] * y[obs]
+        stats[entry, w] = total
+        entry += 1
+        stats[s.sizes[7] + i, w] = pattern.xx[i, i]
+    stats[s.sizes[7] + n_fixef, w] = square
+    # 2. The pattern's own.
     for value in range(pattern.zz.size):
-        k.zz[value, w] = pattern.zz[value]
+        stats[value, w] = pattern.zz[value]
     for col in range(pattern.zx.shape[0]):
         for i in range(n_fixef):
-            k.zx[col, i, w] = pattern.zx[col, i]
-    return CONVERGED
+            stats[s.sizes[5] + col * n_border + i, w] = pattern.zx[col, i]
 
 
-@kernel
-def reorder_effects(s: Structure, k: Lanes, w: int, term: int, order: IntArray, scratch: FloatArray) -> None:
+@inner
+def reorder_effects(
+    s: Structure, stats: FloatArray, w: int, term: int, order: IntArray, scratch: FloatArray
+) -> None:
     """Put a term's effects into another order in one lane's products.
 
     Parameters
     ----------
+    stats : (product, lane)
     order : (effect,)
         Position that each effect's products have now.
     scratch : (effects squared,)
     """
     size = s.term_size[term]
+    n_border = s.sizes[1] + 1
     for col in range(s.term_start[term], s.term_start[term + 1], size):
-        for c in range(s.sizes[1] + 1):
+        for c in range(n_border):
             for e in range(size):
-                scratch[e] = k.zx[col + order[e], c, w]
+                scratch[e] = stats[s.sizes[5] + (col + order[e]) * n_border + c, w]
             for e in range(size):
-                k.zx[col + e, c, w] = scratch[e]
+                stats[s.sizes[5] + (col + e) * n_border + c, w] = scratch[e]
     for block in range(s.block_terms.shape[0]):
         is_row = s.block_terms[block, 0] == term
         is_col = s.block_terms[block, 1] == term
@@ -262,12 +306,12 @@ def reorder_effects(s: Structure, k: Lanes, w: int, term: int, order: IntArray, 
         for i in range(height):
             row = order[i] if is_row else i
             for j in range(width):
-                scratch[i * width + j] = k.zz[start + row * width + (order[j] if is_col else j), w]
+                scratch[i * width + j] = stats[start + row * width + (order[j] if is_col else j), w]
         for value in range(height * width):
-            k.zz[start + value, w] = scratch[value]
+            stats[start + value, w] = scratch[value]
 
 
-@kernel
+@inner
 def _range(y: FloatArray) -> tuple[float, float, float]:
     """Smallest and largest value present, and the sum of squares."""
     low = math.inf

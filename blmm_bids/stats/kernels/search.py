@@ -1,4 +1,8 @@
-"""Fit a block of voxels: every lane searches on its own and takes the next voxel when it is done."""
+"""Rounds of a fit: idle lanes take voxels, all lanes evaluate, each lane digests its result by itself.
+
+`blmm_bids.stats.fit` calls these in turn. The functions come in pairs: as they are where all terms are
+eliminated level by level, and ``_folded`` where the first term's levels are folded.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from blmm_bids.stats.kernels.compiling import kernel
-from blmm_bids.stats.kernels.criterion import Lanes, evaluate
+from blmm_bids.stats.kernels.compiling import inner, kernel
+from blmm_bids.stats.folding import Folding
+from blmm_bids.stats.kernels.criterion import Lanes
 from blmm_bids.stats.kernels.finish import Estimates, write_estimates
 from blmm_bids.stats.kernels.newton import (
     FIRST_RADIUS,
@@ -20,20 +25,29 @@ from blmm_bids.stats.kernels.newton import (
     raise_floor,
     reorder_theta,
 )
+from blmm_bids.stats.kernels.fold_products import (
+    TOO_MANY_CLASSES,
+    FoldPattern,
+    compute_fold_pattern,
+    reorder_fold,
+    store_fold,
+)
+from blmm_bids.stats.kernels.folding import FoldLanes
 from blmm_bids.stats.kernels.products import (
     CONVERGED,
     ZERO_RESIDUAL,
     Pattern,
     compute_pattern,
-    load_voxel,
+    reduce_response,
     reorder_effects,
+    store_products,
 )
 from blmm_bids.stats.model import FloatArray, IntArray, Status
-from blmm_bids.stats.plan import Structure
+from blmm_bids.stats.plan_structure import Structure
 
 MAX_ITER = int(Status.MAX_ITER)
 # What a lane's next evaluation is for.
-IDLE, FIRST, SEARCH, CHECK, LEAVING, FINAL = -1, 0, 1, 2, 3, 4
+IDLE, FIRST, SEARCH, CHECK, LEAVING, FINAL, PIVOT = -1, 0, 1, 2, 3, 4, 5
 # A step that promises less than this share of the tolerance is not taken: Newton's error squares
 # at each step, so what is left beyond it is far below.
 SPARE = 1e-3
@@ -75,7 +89,7 @@ class Rules(NamedTuple):
 
 
 class Search(NamedTuple):
-    """State of each lane's search; the first axis is the lane.
+    """State of each lane's search; the first axis is the lane, but for ``border``, where it is the last.
 
     ``voxel phase n_iter n_present outcome`` are counters and codes; ``value radius predicted
     theta grad hess border rss`` describe the best point so far; ``order`` is the place that each
@@ -102,18 +116,25 @@ class Search(NamedTuple):
 
 def allocate_search(s: Structure, lanes: int) -> Search:
     """Zeroed state for ``lanes`` voxels."""
-    _, n_fixef, _, n_theta, _ = (int(size) for size in s.sizes)
-    ints = [np.zeros(lanes, dtype=np.int64) for _ in range(5)]
-    ints[1][:] = IDLE
+    n_fixef, n_theta = int(s.sizes[1]), int(s.sizes[3])
+
+
+    def counters() -> IntArray:
+        return np.zeros(lanes, dtype=np.int64)
+
     return Search(
-        *ints,
+        voxel=counters(),
+        phase=np.full(lanes, IDLE, dtype=np.int64),
+        n_iter=counters(),
+        n_present=counters(),
+        outcome=counters(),
         value=np.zeros(lanes),
         radius=np.zeros(lanes),
         predicted=np.zeros(lanes),
         theta=np.zeros((lanes, n_theta)),
         grad=np.zeros((lanes, n_theta)),
         hess=np.zeros((lanes, n_theta, n_theta)),
-        border=np.zeros((lanes, (n_fixef + 1) * (n_fixef + 2) // 2)),
+        border=np.zeros(((n_fixef + 1) * (n_fixef + 2) // 2, lanes)),
         rss=np.zeros(lanes),
         gamma=np.zeros((lanes, n_fixef)),
         scale=np.zeros((lanes, 2)),
@@ -121,88 +142,238 @@ def allocate_search(s: Structure, lanes: int) -> Search:
     )
 
 
+class Queue(NamedTuple):
+    """Voxels waiting for a lane.
+
+    Attributes
+    ----------
+    order : (voxel,)
+        Voxels sorted by pattern.
+    pattern_ids : (block voxel,)
+        Which pattern each voxel of the block has.
+    state : (3,)
+        Next position in ``order``; pattern whose products are at hand, and its status code.
+    values : (obs,)
+        Scratch: one voxel's response.
+    """
+
+    order: IntArray
+    pattern_ids: IntArray
+    state: IntArray
+    values: FloatArray
+
+
 @kernel
-def search_block(
+def load_lanes(
     s: Structure,
     q_basis: FloatArray,
-    r_inv: FloatArray,
     effects: FloatArray,
     y: FloatArray,
-    order: IntArray,
-    pattern_ids: IntArray,
+    queue: Queue,
     rules: Rules,
     k: Lanes,
     search: Search,
-    small: Small,
     pattern: Pattern,
     out: Estimates,
-) -> None:
-    """Fit all voxels of a block.
+) -> int:
+    """Give every idle lane the next voxel that can be fitted; the number of lanes at work.
 
     Parameters
     ----------
-    q_basis, r_inv, effects
+    q_basis, effects
         See `DesignPlan`.
     y : (voxel, obs) float32 or float64
         Values, NaN where missing.
-    order : (voxel,)
-        Voxels sorted by pattern.
-    pattern_ids : (voxel,)
-        Which pattern each voxel has.
-    k, search, small, pattern
-        Working arrays.
-    out : Estimates
-        Output.
     """
-    n_voxels = order.size
-    values = np.empty(y.shape[1])
-    current = -1
-    code = CONVERGED
-    position = 0
-    while True:
-        n_active = 0
-        for w in range(search.phase.size):
-            # 1. Idle lanes take the next voxel that can be fitted.
-            while search.phase[w] == IDLE and position < n_voxels:
-                voxel = order[position]
-                position += 1
-                n_present = 0
-                for obs in range(values.size):
-                    values[obs] = y[voxel, obs]
-                    n_present += 0 if math.isnan(values[obs]) else 1
-                if pattern_ids[voxel] != current:
-                    current = pattern_ids[voxel]
-                    code = compute_pattern(s, q_basis, effects, values, rules.safe_mode, pattern)
-                status = code
-                if status == CONVERGED:
-                    status = load_voxel(
-                        s, q_basis, effects, values, rules.resolution, pattern, w, k, search.gamma[w], search.scale[w]
-                    )
-                out.n_obs[voxel] = n_present
-                out.status[voxel] = status
-                if status == CONVERGED:
-                    _start(search, k, w, voxel, n_present, s.sizes[1], s, rules)
-            if search.phase[w] != IDLE:
-                n_active += 1
-        if n_active == 0:
-            return
-        # 2. All lanes evaluate the criterion at their theta.
-        evaluate(s, k)
-        # 3. Each lane moves on by itself.
-        for w in range(search.phase.size):
-            if search.phase[w] == FINAL:
-                write_estimates(s, k, w, search, small, r_inv, rules, out)
-                search.phase[w] = IDLE
-            elif search.phase[w] != IDLE:
-                _advance(s, k, w, search, small, rules)
-                if search.outcome[w] == ZERO_RESIDUAL:
-                    out.status[search.voxel[w]] = ZERO_RESIDUAL
-                    search.phase[w] = IDLE
+    n_active = 0
+    for w in range(search.phase.size):
+        while search.phase[w] == IDLE and queue.state[0] < queue.order.size:
+            voxel, n_present, is_new = _take(y, queue, out)
+            if is_new:
+                queue.state[2] = compute_pattern(s, q_basis, effects, queue.values, rules.safe_mode, pattern)
+            if _reduce(queue, q_basis, pattern, voxel, w, rules, search, out):
+                store_products(s, q_basis, effects, queue.values, pattern, w, k.stats)
+                _start(search, k, w, voxel, n_present, s, rules)
+        n_active += 0 if search.phase[w] == IDLE else 1
+    return n_active
 
 
 @kernel
+def load_lanes_folded(
+    s: Structure,
+    rest: Structure,
+    fold: Folding,
+    q_basis: FloatArray,
+    effects: FloatArray,
+    rest_effects: FloatArray,
+    y: FloatArray,
+    queue: Queue,
+    rules: Rules,
+    k: Lanes,
+    fl: FoldLanes,
+    search: Search,
+    pattern: Pattern,
+    fold_pattern: FoldPattern,
+    level_y: FloatArray,
+    out: Estimates,
+) -> int:
+    """As `load_lanes`; voxels with too many classes keep `TOO_MANY_CLASSES` as their status."""
+    n_active = 0
+    for w in range(search.phase.size):
+        while search.phase[w] == IDLE and queue.state[0] < queue.order.size:
+            voxel, n_present, is_new = _take(y, queue, out)
+            if is_new:
+                code = compute_pattern(rest, q_basis, rest_effects, queue.values, rules.safe_mode, pattern)
+                if code == CONVERGED:
+                    code = compute_fold_pattern(
+                        rest, fold, q_basis, effects, queue.values, n_present, rules.safe_mode, fold_pattern
+                    )
+                queue.state[2] = code
+            if _reduce(queue, q_basis, pattern, voxel, w, rules, search, out):
+                store_products(rest, q_basis, rest_effects, queue.values, pattern, w, fl.base)
+                store_fold(rest, fold, effects, queue.values, fold_pattern, w, level_y, fl)
+                _start(search, k, w, voxel, n_present, s, rules)
+        n_active += 0 if search.phase[w] == IDLE else 1
+    return n_active
+
+
+@inner
+def _take(y: FloatArray, queue: Queue, out: Estimates) -> tuple[int, int, bool]:
+    """Next voxel, its images, and whether its pattern differs from the last one's."""
+    voxel = queue.order[queue.state[0]]
+    queue.state[0] += 1
+    n_present = 0
+    for obs in range(queue.values.size):
+        queue.values[obs] = y[voxel, obs]
+        if not math.isnan(queue.values[obs]):
+            n_present += 1
+    out.n_obs[voxel] = n_present
+    is_new = queue.pattern_ids[voxel] != queue.state[1]
+    queue.state[1] = queue.pattern_ids[voxel]
+    return voxel, n_present, is_new
+
+
+@inner
+def _reduce(
+    queue: Queue,
+    q_basis: FloatArray,
+    pattern: Pattern,
+    voxel: int,
+    w: int,
+    rules: Rules,
+    search: Search,
+    out: Estimates,
+) -> bool:
+    """Reduce the response of a voxel that its pattern allows to be fitted; whether it can be."""
+    status = queue.state[2]
+    if status == CONVERGED:
+        status = reduce_response(
+            q_basis, pattern.factor, rules.resolution, queue.values, search.gamma[w], search.scale[w]
+        )
+    out.status[voxel] = status
+    return status == CONVERGED  # type: ignore[no-any-return]
+
+
+@kernel
+def advance_lanes(
+    s: Structure,
+    r_inv: FloatArray,
+    rules: Rules,
+    k: Lanes,
+    products: Structure,
+    stats: FloatArray,
+    search: Search,
+    small: Small,
+    out: Estimates,
+) -> int:
+    """Let every lane digest its evaluation; the number of lanes that want their effects reordered.
+
+    Parameters
+    ----------
+    products, stats
+        Where `write_estimates` finds [X y]'[X y].
+    """
+    n_pivots = 0
+    for w in range(search.phase.size):
+        if search.phase[w] == FINAL:
+            write_estimates(s, k, w, products, stats, search, small, r_inv, rules, out)
+            search.phase[w] = IDLE
+        elif search.phase[w] != IDLE:
+            _advance(s, k, w, search, small, rules)
+            if search.outcome[w] == ZERO_RESIDUAL:
+                out.status[search.voxel[w]] = ZERO_RESIDUAL
+                search.phase[w] = IDLE
+            elif search.phase[w] == PIVOT:
+                n_pivots += 1
+    return n_pivots
+
+
+@kernel
+def pivot_lanes(s: Structure, k: Lanes, search: Search, small: Small) -> None:
+    """Take the effects of terms in a better order, in the lanes that asked for it."""
+    scratch = np.empty(s.term_size.max() ** 2)
+    for w in range(search.phase.size):
+        if search.phase[w] == PIVOT:
+            for term in range(s.term_size.size):
+                if _pivot(s, w, term, search, small):
+                    reorder_effects(s, k.stats, w, term, small.order, scratch)
+                    _compose_order(s, w, term, search, small)
+            _resume(k, w, search)
+
+
+@kernel
+def pivot_lanes_folded(
+    s: Structure, rest: Structure, fold: Folding, k: Lanes, fl: FoldLanes, search: Search, small: Small
+) -> None:
+    """As `pivot_lanes`."""
+    scratch = np.empty(s.term_size.max() ** 2)
+    for w in range(search.phase.size):
+        if search.phase[w] == PIVOT:
+            for term in range(s.term_size.size):
+                if not _pivot(s, w, term, search, small):
+                    continue
+                if term == 0:
+                    reorder_fold(fold, w, small.order, scratch, fl)
+                else:
+                    reorder_effects(rest, fl.base, w, term - 1, small.order, scratch)
+                    for c in range(fl.n_classes[w]):
+                        for pair in range(fl.totals.shape[1]):
+                            reorder_effects(rest, fl.totals[c, pair], w, term - 1, small.order, scratch)
+                _compose_order(s, w, term, search, small)
+            _resume(k, w, search)
+
+
+@inner
+def _pivot(s: Structure, w: int, term: int, search: Search, small: Small) -> bool:
+    """Whether a term wants another order; its theta and ``small.order`` are that order's then."""
+    if s.term_size[term] == 1 or not needs_pivoting(s, search.theta[w], term, small, small.order):
+        return False
+    reorder_theta(s, search.theta[w], term, small, small.order)
+    return True
+
+
+@inner
+def _compose_order(s: Structure, w: int, term: int, search: Search, small: Small) -> None:
+    """Remember where a term's effects were before any pivoting."""
+    start = s.effect_start[term]
+    for e in range(s.term_size[term]):
+        small.order[e] = search.order[w, start + small.order[e]]
+    for e in range(s.term_size[term]):
+        search.order[w, start + e] = small.order[e]
+
+
+@inner
+def _resume(k: Lanes, w: int, search: Search) -> None:
+    """Evaluate the same point in its new coordinates; taken whatever rounding does to its value."""
+    for t in range(search.theta.shape[1]):
+        k.theta[t, w] = search.theta[w, t]
+    search.phase[w] = FIRST
+    search.value[w] = math.inf
+
+
+@inner
 def _start(
-    search: Search, k: Lanes, w: int, voxel: int, n_present: int, n_fixef: int, s: Structure, rules: Rules
+    search: Search, k: Lanes, w: int, voxel: int, n_present: int, s: Structure, rules: Rules
 ) -> None:
     """First point of a lane's search."""
     search.voxel[w] = voxel
@@ -214,7 +385,7 @@ def _start(
     search.value[w] = math.inf
     k.weights[0, w] = 1.0
     k.weights[1, w] = 1.0 if rules.reml else 0.0
-    k.weights[2, w] = float(n_present - n_fixef) if rules.reml else float(n_present)
+    k.weights[2, w] = float(n_present - s.sizes[1]) if rules.reml else float(n_present)
     for term in range(s.term_size.size):
         t = s.theta_start[term]
         for f in range(s.term_size[term]):
@@ -224,15 +395,19 @@ def _start(
                 t += 1
 
 
-@kernel
+@inner
 def _advance(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules: Rules) -> None:
     """Digest one evaluation of a lane and set its next theta."""
     n_theta = s.sizes[3]
     search.n_iter[w] += 1
     phase = search.phase[w]
     if phase == CHECK:
-        theta = k.theta[:, w].copy()
-        if leave_boundary(s, theta, k.grad[:, w].copy(), SPARE * rules.tol, small):
+        # The lane's columns as contiguous vectors; the best point's gradient is not needed any more.
+        theta = small.theta
+        for t in range(n_theta):
+            theta[t] = k.theta[t, w]
+            search.grad[w, t] = k.grad[t, w]
+        if leave_boundary(s, theta, search.grad[w], SPARE * rules.tol, small):
             for t in range(n_theta):
                 k.theta[t, w] = theta[t]
             search.phase[w] = LEAVING
@@ -255,7 +430,7 @@ def _advance(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules
     _next_step(s, k, w, search, small, rules, noise)
 
 
-@kernel
+@inner
 def _accept(k: Lanes, w: int, search: Search, small: Small, n_theta: int) -> None:
     """Make the lane's trial point its best one; adapt the radius to how well it was predicted."""
     if search.phase[w] == SEARCH and search.predicted[w] > 0.0:
@@ -274,11 +449,11 @@ def _accept(k: Lanes, w: int, search: Search, small: Small, n_theta: int) -> Non
         search.grad[w, t] = k.grad[t, w]
         for r in range(t + 1):
             search.hess[w, t, r] = k.hess[t, r, w]
-    for i in range(search.border.shape[1]):
-        search.border[w, i] = k.border[i, w]
+    for i in range(search.border.shape[0]):
+        search.border[i, w] = k.border[i, w]
 
 
-@kernel
+@inner
 def _next_step(
     s: Structure, k: Lanes, w: int, search: Search, small: Small, rules: Rules, noise: float
 ) -> None:
@@ -290,7 +465,8 @@ def _next_step(
     predicted, left, convex = newton_step(search.grad[w], search.hess[w], n_theta, search.radius[w], small)
     done = convex and left < max(2.0 * SPARE * rules.tol, noise)
     stuck = search.radius[w] < SMALLEST_RADIUS
-    if not done and not stuck and _pivot(s, k, w, search, small):
+    if not done and not stuck and _wants_pivoting(s, w, search, small):
+        search.phase[w] = PIVOT
         return
     if done or stuck or search.n_iter[w] >= rules.max_iter:
         if not done and not (stuck and left < rules.tol):
@@ -305,50 +481,38 @@ def _next_step(
         k.theta[t, w] = search.theta[w, t] + small.step[t]
 
 
-@kernel
-def _pivot(s: Structure, k: Lanes, w: int, search: Search, small: Small) -> bool:
-    """Take a term's effects in a better order, if there is one; whether that asks for an evaluation."""
-    moved = False
+@inner
+def _wants_pivoting(s: Structure, w: int, search: Search, small: Small) -> bool:
+    """Whether some term's effects should be taken in another order."""
     for term in range(s.term_size.size):
-        size = s.term_size[term]
-        if size == 1 or not needs_pivoting(s, search.theta[w], term, small, small.order):
-            continue
-        reorder_theta(s, search.theta[w], term, small, small.order)
-        reorder_effects(s, k, w, term, small.order, small.score.reshape(small.score.size))
-        place = search.order[w, s.effect_start[term] : s.effect_start[term + 1]]
-        for e in range(size):
-            small.order[e] = place[small.order[e]]
-        for e in range(size):
-            place[e] = small.order[e]
-        moved = True
-    if moved:
-        for t in range(s.sizes[3]):
-            k.theta[t, w] = search.theta[w, t]
-        # The same point seen from other coordinates: taken whatever rounding did to its value.
-        search.phase[w] = FIRST
-        search.value[w] = math.inf
-    return moved
+        if s.term_size[term] > 1 and needs_pivoting(s, search.theta[w], term, small, small.order):
+            return True
+    return False
 
 
-@kernel
+@inner
 def _check_boundary(s: Structure, k: Lanes, w: int, search: Search, small: Small) -> None:
     """Ask for the score in D just inside the boundary."""
-    theta = search.theta[w].copy()
+    theta = small.theta
+    for t in range(s.sizes[3]):
+        theta[t] = search.theta[w, t]
     raise_floor(s, theta, small)
-    for t in range(theta.size):
+    for t in range(s.sizes[3]):
         k.theta[t, w] = theta[t]
     search.phase[w] = CHECK
 
 
-@kernel
+@inner
 def _finalise(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules: Rules) -> None:
     """Ask for the evaluation that inference needs, at the estimate."""
-    theta = search.theta[w].copy()
+    theta = small.theta
+    for t in range(s.sizes[3]):
+        theta[t] = search.theta[w, t]
     if not rules.observed:
         if near_boundary(s, theta):
             raise_floor(s, theta, small)
         k.weights[1, w] = 1.0 if rules.information_reml else 0.0
         k.weights[2, w] = 0.0
-    for t in range(theta.size):
+    for t in range(s.sizes[3]):
         k.theta[t, w] = theta[t]
     search.phase[w] = FINAL

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 
-from blmm_bids.stats.kernels.compiling import kernel
+from blmm_bids.stats.kernels.compiling import inner
 from blmm_bids.stats.model import FloatArray
 
 JACOBI_SWEEPS = 30
 
 
-@kernel
+@inner
 def cholesky(a: FloatArray, n: int, tolerance: float) -> bool:
     """Lower Cholesky factor in place; False where a pivot is not above ``tolerance`` of its diagonal."""
     for j in range(n):
@@ -32,7 +32,7 @@ def cholesky(a: FloatArray, n: int, tolerance: float) -> bool:
     return True
 
 
-@kernel
+@inner
 def semidefinite_cholesky(a: FloatArray, n: int) -> None:
     """Lower Cholesky factor in place of a matrix that may be singular; columns of zero pivots are zero."""
     for j in range(n):
@@ -49,7 +49,7 @@ def semidefinite_cholesky(a: FloatArray, n: int) -> None:
             a[i, j] = value / root if root > 0.0 else 0.0
 
 
-@kernel
+@inner
 def cholesky_solve(factor: FloatArray, n: int, x: FloatArray) -> None:
     """Solve ``L L' x = b`` in place of b."""
     for i in range(n):
@@ -62,7 +62,7 @@ def cholesky_solve(factor: FloatArray, n: int, x: FloatArray) -> None:
         x[i] /= factor[i, i]
 
 
-@kernel
+@inner
 def jacobi_eigh(a: FloatArray, n: int, vectors: FloatArray) -> None:
     """Eigenvalues on the diagonal of ``a`` (destroyed), eigenvectors in the columns of ``vectors``."""
     for i in range(n):
@@ -84,7 +84,7 @@ def jacobi_eigh(a: FloatArray, n: int, vectors: FloatArray) -> None:
                     _rotate(a, n, vectors, i, j)
 
 
-@kernel
+@inner
 def _rotate(a: FloatArray, n: int, vectors: FloatArray, i: int, j: int) -> None:
     """One Jacobi rotation that zeroes a[i, j] (Golub & Van Loan, 8.5.2)."""
     tau = (a[i, i] - a[j, j]) / (2.0 * a[i, j])

@@ -1,0 +1,24 @@
+"""What runs on workers, and the driver's side of each stage.
+
+Gather: images to voxel-major parts. Fit: a block of voxels from all parts to a result file. Both
+stages skip what an earlier run has finished, and neither knows which kind of worker it runs on.
+"""
+
+from blmm_bids.stages.fit import fit, fit_block, fit_results
+from blmm_bids.stages.gather import gather, prepare, result_bytes
+from blmm_bids.stages.records import BlockResult, FitTask, Fitted, Gathered, Prepared, Problem
+
+__all__ = [
+    "BlockResult",
+    "FitTask",
+    "Fitted",
+    "Gathered",
+    "Prepared",
+    "Problem",
+    "fit",
+    "fit_block",
+    "fit_results",
+    "gather",
+    "prepare",
+    "result_bytes",
+]

@@ -1,0 +1,142 @@
+"""Fit every block of voxels, from all parts to a result file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blmm_bids import __version__
+from blmm_bids.cluster import Runner
+from blmm_bids.errors import DataError
+from blmm_bids.images.blocks import Span
+from blmm_bids.outputs.parts import read_block
+from blmm_bids.outputs.workdir import WorkDir, content_digest
+from blmm_bids.stages.gather import array_digest
+from blmm_bids.stages.progress import Progress
+from blmm_bids.stages.records import (
+    SERIES_ITEMSIZE,
+    BlockResult,
+    FitTask,
+    Fitted,
+    Gathered,
+    Prepared,
+    slab_name,
+)
+from blmm_bids.stats.fit import fit_voxels
+from blmm_bids.stats.inference import contrast_maps
+from blmm_bids.stats.model import Contrast, Design, FitOptions, FloatArray
+from blmm_bids.stats.modes import conditional_modes
+from blmm_bids.stats.plan import DesignPlan
+
+
+def fit(runner: Runner, work_dir: WorkDir, prepared: Prepared, gathered: Gathered) -> Fitted:
+    """Fit every block of voxels that has enough images.
+
+    Raises
+    ------
+    DataError
+        No voxel has enough images.
+    """
+    problem, work = prepared.problem, prepared.work
+    keep = gathered.counts >= problem.min_images
+    if not keep.any():
+        msg = (
+            f"no voxel has {problem.min_images} images with a value (the most is "
+            f"{int(gathered.counts.max())} of {problem.design.n_obs}); lower --min-n or --min-percent, or "
+            "check the masks and --zeros"
+        )
+        raise DataError(msg)
+    digest = content_digest(
+        {
+            "gather": gathered.stage.digest,
+            "design": _design_digest(problem.design),
+            "contrasts": [[c.name, c.test, c.L.tolist()] for c in problem.contrasts],
+            "options": [getattr(problem.options, field.name) for field in fields(FitOptions)],
+            "keep": array_digest(keep),
+            "version": __version__,
+        }
+    )
+    stage = work_dir.fit(digest)
+    slabs = problem.series_slabs(int(keep.sum()))
+    task = FitTask(prepared.plan, problem.options, problem.contrasts, gathered.parts, stage, keep, slabs)
+    spans = [span for span in work.blocks if keep[span.start : span.stop].any()]
+    undone = [span for span in spans if not task.is_done(span.index)]
+    sizes = {span.index: int(keep[span.start : span.stop].sum()) for span in spans}
+    n_undone = sum(sizes[span.index] for span in undone)
+    work_dir.require_space(SERIES_ITEMSIZE * n_undone * sum(problem.n_series_maps(key) for key in slabs))
+    progress = Progress("voxels fitted", int(keep.sum()), int(keep.sum()) - n_undone)
+    for index, _ in runner.map(fit_block, undone, label="block", shared=(task,)):
+        progress.add(sizes[undone[index].index])
+    return Fitted(prepared, gathered, stage, keep)
+
+
+def fit_block(span: Span, task: FitTask) -> int:
+    """Fit one block and write its results; the number of voxels. Runs on a worker.
+
+    Series follow from the results: a block that was fitted before series were asked for is not fitted again.
+    """
+    y = read_block(task.parts, span.index, task.keep[span.start : span.stop])
+    if task.stage.is_result_done(span.index):
+        results = task.stage.load_result(span.index, ("D", "status"))
+    else:
+        results = fit_results(task.plan, y, task.options, task.contrasts)
+        task.stage.save_result(span.index, results)
+    if task.slabs:
+        modes = conditional_modes(task.plan, y, results["D"], results["status"])
+        for key, slabs in task.slabs.items():
+            task.stage.save_result(span.index, slabs_of(getattr(modes, key), slabs), kind=key)
+    return len(y)
+
+
+def slabs_of(values: FloatArray, slabs: Sequence[Span]) -> BlockResult:
+    """(voxel, map) values of a block cut into the runs of maps (map, voxel) that are read together."""
+    # Beyond float32's range an infinity is the honest value, not a reason to warn.
+    with np.errstate(over="ignore"):
+        return {
+            slab_name(slab): np.ascontiguousarray(values[:, slab.start : slab.stop].T, dtype=np.float32)
+            for slab in slabs
+        }
+
+
+def fit_results(
+    plan: DesignPlan, y: NDArray[np.floating], options: FitOptions, contrasts: Sequence[Contrast]
+) -> BlockResult:
+    """All quantities of a block, by the keys that the registry of outputs uses.
+
+    Parameters
+    ----------
+    plan : DesignPlan
+    y : (voxel, obs)
+    options : FitOptions
+    contrasts : sequence of Contrast
+    """
+    estimates = fit_voxels(plan, y, options)
+    results: BlockResult = {
+        "n": estimates.n_obs,
+        "edf": np.where(np.isfinite(estimates.sigma2), estimates.n_obs - plan.n_fixef, np.nan),
+        "sigma2": estimates.sigma2,
+        "resms": estimates.resms,
+        "logLikelihood": estimates.loglik,
+        "iterations": estimates.n_iter,
+        "status": estimates.status,
+        "beta": estimates.beta,
+        "D": estimates.D,
+        "vcov": estimates.vcov,
+        "missing": np.isnan(y).sum(axis=0),
+    }
+    for index, contrast in enumerate(contrasts):
+        for name, values in contrast_maps(estimates, contrast).items():
+            results[f"c{index}_{name}"] = values
+    return results
+
+
+def _design_digest(design: Design) -> list[Any]:
+    terms = [
+        [term.group, term.levels, array_digest(term.refs), array_digest(term.effects)]
+        for term in design.terms
+    ]
+    return [array_digest(design.X), terms]

@@ -1,0 +1,147 @@
+"""Fold the levels of the largest term that have equal Z'Z.
+
+A level enters the likelihood through ``S = Z'Z`` (small) and ``U = Z'[Z_rest X y]``. Once its
+effects are integrated out it leaves ``U'C(S, D)U`` behind, and C depends on the level through S
+alone. So for levels with the same S, which is all subjects seen at the same visits, the sum of
+``U'U`` is formed once per voxel, and what an evaluation costs depends on the number of different S,
+not on the number of levels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from blmm_bids.stats.model import FloatArray, IntArray
+from blmm_bids.stats.plan_structure import Structure, make_structure
+
+# Different Z'Z that missing images may add to those of the complete design; voxels with more are
+# fitted level by level.
+SPARE_CLASSES = 24
+# Folding pays where it leaves at most this share of the levels.
+WORTHWHILE = 0.5
+
+
+class Folding(NamedTuple):
+    """Integer arrays of a folded term; the term is the first in elimination order.
+
+    Attributes
+    ----------
+    level_ptr : (level + 1,)
+        Start of each level's columns of the other terms in ``level_cols``.
+    level_cols : (column met,)
+        Columns of the other terms that a level meets.
+    value_ptr : (level + 1,)
+        Start of each level's run in ``values``.
+    values : (value met, 3)
+        Place of a Z'Z value of the other terms in the store, and the positions of its row and
+        column among the level's columns.
+    obs_level : (obs,)
+        Level of each observation.
+    obs_met : (obs, other term)
+        Position of the observation's level of each other term among the columns its level meets.
+    sizes : (3,)
+        Effects of the term, levels, classes at most.
+    """
+
+    level_ptr: IntArray
+    level_cols: IntArray
+    value_ptr: IntArray
+    values: IntArray
+    obs_level: IntArray
+    obs_met: IntArray
+    sizes: IntArray
+
+
+def make_folding(
+    refs: list[IntArray], n_levels: IntArray, effects: list[FloatArray], n_obs: int, n_fixef: int
+) -> tuple[Structure, Folding] | None:
+    """Structure of the terms behind the first one, and how the first one folds into it.
+
+    Parameters
+    ----------
+    refs : list of (obs,)
+        Level index of each observation, one array a term, terms in elimination order.
+    n_levels : (term,)
+    effects : list of (obs, effect)
+        Conditioned columns of each term.
+    n_obs, n_fixef : int
+        Sizes.
+
+    Returns
+    -------
+    (Structure, Folding) or None
+        None where there is no random term, or where too few levels are alike.
+    """
+    if not refs:
+        return None
+    n_classes = _count_classes(refs[0], effects[0], int(n_levels[0]))
+    constant = bool((effects[0] == effects[0][0]).all())
+    most = int(np.bincount(refs[0]).max()) if constant else n_classes + SPARE_CLASSES
+    if n_classes > WORTHWHILE * n_levels[0]:
+        return None
+    n_effects = np.array([columns.shape[1] for columns in effects], dtype=np.int64)
+    rest = make_structure(refs[1:], n_levels[1:], n_effects[1:], n_obs, n_fixef, met_through=refs[0])
+    return rest, _folding(rest, refs[0], int(n_effects[0]), int(n_levels[0]), min(most, int(n_levels[0])))
+
+
+def _count_classes(refs: IntArray, effects: FloatArray, n_levels: int) -> int:
+    """Number of different Z'Z among a term's levels."""
+    size = effects.shape[1]
+    rows, cols = np.tril_indices(size)
+    products = np.zeros((n_levels, rows.size))
+    # np.add.at sums in observation order, as the kernels do: equal visits give equal bits.
+    np.add.at(products, refs, effects[:, rows] * effects[:, cols])
+    return int(np.unique(products, axis=0).shape[0])
+
+
+def _folding(rest: Structure, refs: IntArray, size: int, n_levels: int, most: int) -> Folding:
+    n_terms = rest.term_size.size
+    n_obs = refs.size
+    starts = [rest.obs_cols[:, term] for term in range(n_terms)]
+    pairs = np.unique(np.stack([np.tile(refs, n_terms), np.concatenate(starts)], axis=1), axis=0) if n_terms else (
+        np.zeros((0, 2), dtype=np.int64)
+    )
+    block_of = {
+        (int(row), int(col)): block for block, (row, col) in enumerate(rest.block_cols.tolist())
+    }
+    size_of = {int(col): int(rest.term_size[np.searchsorted(rest.term_start, col, side="right") - 1]) for col in set(pairs[:, 1].tolist())}
+    level_cols: list[int] = []
+    values: list[tuple[int, int, int]] = []
+    level_ptr = np.zeros(n_levels + 1, dtype=np.int64)
+    value_ptr = np.zeros(n_levels + 1, dtype=np.int64)
+    first_met: dict[tuple[int, int], int] = {}
+    bounds = np.searchsorted(pairs[:, 0], np.arange(n_levels + 1))
+    for level in range(n_levels):
+        met = pairs[bounds[level] : bounds[level + 1], 1].tolist()
+        place: dict[int, int] = {}
+        here = 0
+        for start in met:
+            place[start] = here
+            first_met[level, start] = here
+            level_cols.extend(range(start, start + size_of[start]))
+            here += size_of[start]
+        for a, col in enumerate(met):
+            for row in met[a:]:
+                begin = int(rest.block_start[block_of[row, col]])
+                width = size_of[col]
+                values.extend(
+                    (begin + i * width + j, place[row] + i, place[col] + j)
+                    for i in range(size_of[row])
+                    for j in range(width)
+                )
+        level_ptr[level + 1] = len(level_cols)
+        value_ptr[level + 1] = len(values)
+    obs_met = np.zeros((n_obs, n_terms), dtype=np.int64)
+    for term in range(n_terms):
+        obs_met[:, term] = [first_met[int(level), int(col)] for level, col in zip(refs, starts[term], strict=True)]
+    return Folding(
+        level_ptr=level_ptr,
+        level_cols=np.array(level_cols, dtype=np.int64),
+        value_ptr=value_ptr,
+        values=np.array(values, dtype=np.int64).reshape(-1, 3),
+        obs_level=np.ascontiguousarray(refs, dtype=np.int64),
+        obs_met=obs_met,
+        sizes=np.array([size, n_levels, most], dtype=np.int64),
+    )

@@ -1,0 +1,89 @@
+"""Random and balanced designs with data drawn from a known D."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from blmm_bids.stats.model import Design, RandomTerm
+
+# What the true D of each drawn response is: inside, on, or very near the boundary, or far out.
+TRUTHS = ("inside", "zero", "rank one", "tiny", "large", "negative")
+
+
+def make_term(group, refs, *columns):
+    """Random term of the columns over the levels in ``refs``."""
+    effects = np.column_stack(columns).astype(float)
+    levels = tuple(f"level{i}" for i in range(int(refs.max()) + 1))
+    return RandomTerm(group, levels, refs.astype(np.int64), effects, tuple(f"e{i}" for i in range(effects.shape[1])))
+
+
+def make_design(X, *terms):
+    return Design(X.astype(float), tuple(f"x{i}" for i in range(X.shape[1])), terms)
+
+
+def random_design(rng, max_terms=3, n_obs=None):
+    """Unbalanced: 1-3 factors (crossed, nested or by chance), 1-3 effects, some levels seen once."""
+    n = n_obs or int(rng.integers(40, 61))
+    X = np.column_stack([np.ones(n), *rng.normal(size=(int(rng.integers(0, 3)), n))])
+    n_terms = int(rng.integers(1, max_terms + 1))
+    terms = []
+    for k in range(n_terms):
+        n_effects = int(rng.integers(1, 4)) if n_terms == 1 else int(rng.integers(1, 3))
+        n_levels = int(rng.integers(4, max(6, n // (2 * n_terms * n_effects) + 1)))
+        refs = _refs(rng, n, n_levels)
+        slopes = [rng.normal(size=n) if rng.random() < 0.5 else np.arange(n) % 5 - 1.0 for _ in range(n_effects - 1)]
+        if n_effects == 3:
+            slopes[1] = rng.normal(size=n)
+        terms.append(make_term(f"g{k}", refs, np.ones(n), *slopes))
+    return make_design(X, *terms)
+
+
+def _refs(rng, n, n_levels):
+    """Level of each observation; every level is there."""
+    refs = {
+        0: np.arange(n) % n_levels,
+        1: np.sort(rng.integers(0, n_levels, n)),
+        2: np.minimum(rng.geometric(2 / n_levels, n) - 1, n_levels - 1),
+    }[int(rng.integers(3))]
+    refs[rng.permutation(n)[:n_levels]] = np.arange(n_levels)
+    return refs
+
+
+def draw(design, rng, truth):
+    """One response with the given kind of D."""
+    y = rng.normal(size=design.n_obs) + design.X @ rng.normal(size=design.n_fixef)
+    for term in design.terms:
+        q = term.n_effects
+        factor = np.tril(rng.normal(size=(q, q)))
+        factor *= {"tiny": 0.03, "large": 10.0, "zero": 0.0, "negative": 0.0}.get(truth, 1.0)
+        if truth == "rank one":
+            factor[:, 1:] = 0.0
+        b = rng.normal(size=(term.n_levels, q)) @ factor.T
+        y = y + (term.effects * b[term.refs]).sum(axis=1)
+    if truth == "negative":
+        # Levels more alike than chance makes them: the estimate of D is zero.
+        for term in design.terms:
+            means = np.bincount(term.refs, y, term.n_levels) / np.maximum(np.bincount(term.refs, minlength=term.n_levels), 1)
+            y = y - 0.9 * means[term.refs]
+    return y
+
+
+def draw_all(design, rng):
+    """(voxel, obs), one voxel a truth."""
+    return np.stack([draw(design, rng, truth) for truth in TRUTHS])
+
+
+def with_missing(Y, rng, share=0.1):
+    """Every second voxel without some images; the others complete."""
+    Y = Y.copy()
+    for row in Y[1::2]:
+        row[rng.random(row.size) < share] = np.nan
+    return Y
+
+
+def balanced(n_subjects=50, n_visits=4, seed=1):
+    """Random intercept, three between-subject columns: the textbook df is 47."""
+    rng = np.random.default_rng(seed)
+    subject = np.repeat(np.arange(n_subjects), n_visits)
+    between = np.column_stack([np.ones(n_subjects), rng.normal(size=(n_subjects, 2))])
+    return make_design(between[subject], make_term("subject", subject, np.ones(subject.size)))

@@ -1,0 +1,355 @@
+"""Estimates against the dense truth, a slow optimiser, separate fits, and under what must not matter."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blmm_bids.errors import DataError
+from blmm_bids.stats.fit import fit_voxels
+from blmm_bids.stats.model import Design, Fit, FitOptions, RandomTerm, Status
+from blmm_bids.stats.plan import make_plan
+from tests.stats.brute import best_loglik, dense_fit
+from tests.stats.designs import TRUTHS, balanced, draw, draw_all, make_design, make_term, random_design, with_missing
+
+SEEDS = st.integers(0, 2**32 - 1)
+EXAMPLES = settings(max_examples=20)
+# MATH.md's bar on the objective, times (1 + |l|).
+LOGLIK_TOLERANCE = 1e-6
+# The same formulas at the same D, in another order of arithmetic.
+ALGEBRA = 1e-7
+# Two searches that end by the same rule: the error of each is the square root of its tolerance at most.
+TWO_SEARCHES = {"rtol": 1e-4, "atol": 1e-5}
+NAMES = [field.name for field in fields(Fit)]
+
+
+def fit_design(design, Y, **options):
+    return fit_voxels(make_plan(design), np.atleast_2d(Y), FitOptions(**options))
+
+
+def subset(design, keep):
+    """The design of some rows; levels stay as they are."""
+    terms = [RandomTerm(t.group, t.levels, t.refs[keep], t.effects[keep], t.effect_names) for t in design.terms]
+    return Design(design.X[keep], design.fixef_names, tuple(terms))
+
+
+def assert_same_bits(a, b):
+    for name in NAMES:
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+
+
+def assert_same_estimates(a, b):
+    """Objective first; then what the user sees."""
+    gap = np.abs(a.loglik - b.loglik) / (1 + np.abs(a.loglik))
+    assert np.nanmax(gap, initial=0) < LOGLIK_TOLERANCE, f"log-likelihoods differ by {gap}"
+    stderr = np.sqrt(np.diagonal(a.vcov, axis1=1, axis2=2))
+    np.testing.assert_allclose(a.beta / stderr, b.beta / stderr, **TWO_SEARCHES)
+    for name in ("sigma2", "resms", "vcov"):
+        x, y = getattr(a, name), getattr(b, name)
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6 * np.nanmax(np.abs(x), initial=1e-300), err_msg=name)
+
+
+# Every statistic at the estimated D --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
+@pytest.mark.parametrize("seed", range(10))
+def test_fit_voxels__equals_the_dense_formulas(seed, reml):
+    rng = np.random.default_rng(seed)
+    design = random_design(rng)
+    Y = with_missing(draw_all(design, rng), rng)
+    fit = fit_design(design, Y, reml=reml)
+    assert np.isin(fit.status, (Status.CONVERGED, Status.SINGULAR)).all()
+    for v, y in enumerate(Y):
+        keep = np.isfinite(y)
+        truth = dense_fit(subset(design, keep), y[keep], fit.D[v], reml=reml)
+        assert fit.n_obs[v] == keep.sum()
+        assert fit.loglik[v] == pytest.approx(truth.loglik, rel=ALGEBRA), TRUTHS[v]
+        np.testing.assert_allclose(fit.beta[v], truth.beta, rtol=ALGEBRA, atol=1e-7)
+        np.testing.assert_allclose(fit.sigma2[v], truth.sigma2, rtol=1e-6)
+        np.testing.assert_allclose(fit.vcov[v], truth.vcov, rtol=1e-6, atol=1e-6 * np.abs(truth.vcov).max())
+        np.testing.assert_allclose(fit.resms[v], truth.resms, rtol=1e-6)
+
+
+# The optimum -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(36))
+def test_fit_voxels__is_at_least_as_likely_as_a_slow_optimisers_fit(seed):
+    rng = np.random.default_rng(1000 + seed)
+    design = random_design(rng)
+    truth = TRUTHS[seed % len(TRUTHS)]
+    reml = bool(seed // len(TRUTHS) % 2)
+    y = draw(design, rng, truth)
+    fit = fit_design(design, y, reml=reml)
+    best = best_loglik(design, y, reml=reml, n_starts=2, seed=seed)
+    gap = fit.loglik[0] - best
+    assert fit.status[0] in (Status.CONVERGED, Status.SINGULAR)
+    assert gap > -LOGLIK_TOLERANCE * (1 + abs(best)), f"{gap:.3e} from the best of scipy ({truth}, reml={reml})"
+
+
+def slopes_design(n_effects, n_levels=12, n_visits=6):
+    rng = np.random.default_rng(n_effects)
+    subject = np.repeat(np.arange(n_levels), n_visits)
+    time = np.tile(np.arange(n_visits) - 1.0, n_levels)
+    columns = [np.ones(time.size), time, time**2][:n_effects]
+    return make_design(np.column_stack(columns), make_term("subject", subject, *columns)), rng
+
+
+def factor_cases():
+    """Name, factor of the true D (2 x 2 and 3 x 3, of every rank) and residual SD."""
+    full = np.array([[1.0, 0, 0], [0.6, 0.8, 0], [-0.3, 0.5, 0.7]])
+    for q in (2, 3):
+        for rank in range(q + 1):
+            factor = full[:q, :q].copy()
+            factor[:, rank:] = 0
+            yield f"{q} effects, rank {rank}", factor, 1.0
+    yield "correlation 1, steep slope", np.array([[1.0, 0], [5.0, 0]]), 0.2
+    yield "correlation -1", np.array([[1.0, 0], [-1.0, 0]]), 0.2
+    # A zero in front of a variance: the unpivoted factor of such a D has a free second column.
+    yield "no intercept variance", np.array([[0.0, 0], [0, 1.0]]), 0.5
+    yield "tiny variances", 0.01 * np.array([[1.0, 0], [0.5, 1.0]]), 1.0
+    yield "variances far above the noise", 1000.0 * np.array([[1.0, 0], [0.5, 1.0]]), 1.0
+    yield "one far above, one below", np.array([[1000.0, 0], [0, 0.01]]), 1.0
+
+
+@pytest.mark.parametrize(("factor", "noise"), [pytest.param(*case[1:], id=case[0]) for case in factor_cases()])
+@pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
+def test_fit_voxels__finds_optima_on_and_near_the_boundary(factor, noise, reml):
+    design, rng = slopes_design(len(factor))
+    (term,) = design.terms
+    b = rng.normal(size=(3, term.n_levels, len(factor))) @ factor.T
+    noise_part = noise * rng.normal(size=(3, design.n_obs))
+    Y = noise_part + np.einsum("oe,voe->vo", term.effects, b[:, term.refs])
+    fit = fit_design(design, Y, reml=reml)
+    for v, y in enumerate(Y):
+        best = best_loglik(design, y, reml=reml, n_starts=2)
+        gap = fit.loglik[v] - best
+        assert gap > -LOGLIK_TOLERANCE * (1 + abs(best)), f"{gap:.3e} from the best of scipy"
+        D = np.zeros_like(factor)
+        D[np.triu_indices(len(factor))] = fit.D[v]
+        smallest = np.linalg.eigvalsh(D, UPLO="U").min()
+        assert smallest > -1e-10 * (1 + np.abs(D).max())
+
+
+def test_fit_voxels__does_not_mind_units_of_effects():
+    design, rng = slopes_design(2)
+    y = draw(design, rng, "inside")
+    (term,) = design.terms
+    in_years = np.column_stack([term.effects[:, 0], 2000 + term.effects[:, 1]])
+    other = make_design(in_years, make_term("subject", term.refs, *in_years.T))
+    a, b = fit_design(design, y), fit_design(other, y)
+    assert a.loglik[0] == pytest.approx(b.loglik[0], rel=LOGLIK_TOLERANCE)
+    assert a.sigma2[0] == pytest.approx(b.sigma2[0], rel=1e-5)
+    np.testing.assert_allclose(a.beta[0, 1], b.beta[0, 1], rtol=1e-5)
+    np.testing.assert_allclose(a.D[0, 2], b.D[0, 2], rtol=1e-4)
+
+
+# Missing images ----------------------------------------------------------------------------------
+
+
+@EXAMPLES
+@given(SEEDS)
+def test_fit_voxels__missing_images_equal_a_fit_of_the_rest(seed):
+    rng = np.random.default_rng(seed)
+    design = random_design(rng)
+    Y = draw(design, rng, "inside") + np.zeros((3, 1))
+    Y[rng.random(Y.shape) < 0.15] = np.nan
+    whole = fit_design(design, Y)
+    for v, y in enumerate(Y):
+        keep = np.isfinite(y)
+        alone = fit_design(subset(design, keep), y[keep])
+        one = Fit(**{name: getattr(whole, name)[v : v + 1] for name in NAMES})
+        assert one.status[0] == alone.status[0]
+        assert_same_estimates(alone, one)
+
+
+# What must not matter ----------------------------------------------------------------------------
+
+
+@EXAMPLES
+@given(SEEDS)
+def test_fit_voxels__any_split_into_blocks_gives_the_same_bits(seed):
+    rng = np.random.default_rng(seed)
+    design = random_design(rng, n_obs=40)
+    Y = with_missing(np.concatenate([draw_all(design, rng) for _ in range(7)]), rng)
+    if rng.random() < 0.5:
+        Y = Y.astype(np.float32)
+    plan, options = make_plan(design), FitOptions(reml=bool(rng.integers(2)))
+    whole = fit_voxels(plan, Y, options)
+    cuts = np.sort(rng.choice(np.arange(1, len(Y)), size=4, replace=False))
+    parts = [fit_voxels(plan, part, options) for part in np.split(Y, cuts)]
+    glued = Fit(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in NAMES})
+    assert_same_bits(whole, glued)
+    row = int(rng.integers(len(Y)))
+    alone = fit_voxels(plan, Y[row : row + 1], options)
+    assert_same_bits(Fit(**{name: getattr(whole, name)[row : row + 1] for name in NAMES}), alone)
+    order = rng.permutation(len(Y))
+    assert_same_bits(
+        Fit(**{name: getattr(whole, name)[order] for name in NAMES}), fit_voxels(plan, Y[order], options)
+    )
+
+
+@EXAMPLES
+@given(SEEDS)
+def test_fit_voxels__order_of_observations_and_levels_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    design = random_design(rng)
+    Y = with_missing(np.stack([draw(design, rng, "inside"), draw(design, rng, "zero")]), rng)
+    order = rng.permutation(design.n_obs)
+    moved = subset(design, order)
+    names = [rng.permutation(t.n_levels) for t in moved.terms]
+    terms = [
+        RandomTerm(t.group, t.levels, name[t.refs], t.effects, t.effect_names)
+        for t, name in zip(moved.terms, names, strict=True)
+    ]
+    other = fit_design(Design(moved.X, moved.fixef_names, tuple(terms)), Y[:, order])
+    assert_same_estimates(fit_design(design, Y), other)
+
+
+@EXAMPLES
+@given(SEEDS, st.integers(-40, 40))
+def test_fit_voxels__powers_of_two_scale_exactly(seed, power):
+    rng = np.random.default_rng(seed)
+    design = random_design(rng)
+    Y = with_missing(draw_all(design, rng), rng)
+    scale = 2.0**power
+    a, b = fit_design(design, Y), fit_design(design, Y * scale)
+    np.testing.assert_array_equal(a.status, b.status)
+    np.testing.assert_array_equal(a.n_iter, b.n_iter)
+    np.testing.assert_array_equal(a.D, b.D)
+    np.testing.assert_array_equal(a.beta * scale, b.beta)
+    np.testing.assert_array_equal(a.sigma2 * scale**2, b.sigma2)
+    np.testing.assert_array_equal(a.vcov * scale**2, b.vcov)
+    shift = (a.n_obs - design.n_fixef) * np.log(scale)
+    np.testing.assert_allclose(a.loglik - shift, b.loglik, rtol=1e-12, atol=1e-9)
+
+
+@EXAMPLES
+@given(SEEDS)
+def test_fit_voxels__adding_what_x_explains_moves_beta_only(seed):
+    rng = np.random.default_rng(seed)
+    design = random_design(rng)
+    Y = with_missing(np.stack([draw(design, rng, "inside"), draw(design, rng, "rank one")]), rng)
+    gamma = rng.normal(size=design.n_fixef) * 100
+    a, b = fit_design(design, Y), fit_design(design, Y + design.X @ gamma)
+    shifted = Fit(**{name: b.beta - gamma if name == "beta" else getattr(b, name) for name in NAMES})
+    assert_same_estimates(a, shifted)
+    np.testing.assert_allclose(a.D, b.D, rtol=1e-3, atol=1e-4)
+
+
+def test_fit_voxels__a_mean_far_above_the_noise_costs_no_digits():
+    design = balanced(20)
+    y = draw(design, np.random.default_rng(5), "inside")
+    a, b = fit_design(design, y), fit_design(design, y + 1e6)
+    # 1e6 leaves ten digits of y.
+    assert a.loglik[0] == pytest.approx(b.loglik[0], abs=1e-6)
+    np.testing.assert_allclose(a.D, b.D, rtol=1e-6)
+
+
+# Statuses ----------------------------------------------------------------------------------------
+
+
+def status_design():
+    """10 subjects of 3 visits, nested in 2 sites; age as a covariate."""
+    subject = np.repeat(np.arange(10), 3)
+    age = np.tile([0.0, 1.0, 3.0], 10) + 0.1 * subject
+    X = np.column_stack([np.ones(30), age, subject % 2])
+    return make_design(X, make_term("subject", subject, np.ones(30)), make_term("site", subject // 5, np.ones(30)))
+
+
+def only(y, rows):
+    kept = np.full_like(y, np.nan)
+    kept[rows] = y[rows]
+    return kept
+
+
+def status_cases():
+    design = status_design()
+    y = np.random.default_rng(1).normal(size=30)
+    subject = design.terms[0].refs
+    first = subject < 5
+    yield "fitted", y, (Status.CONVERGED, Status.SINGULAR)
+    yield "constant", np.full(30, 4.5), (Status.CONSTANT,)
+    yield "constant where present", only(np.full(30, 4.5), slice(0, 20)), (Status.CONSTANT,)
+    yield "zero everywhere", np.zeros(30), (Status.CONSTANT,)
+    yield "explained by X", 2 + 3 * design.X[:, 1], (Status.ZERO_RESIDUAL,)
+    yield "all missing", np.full(30, np.nan), (Status.TOO_FEW_IMAGES,)
+    yield "one image", only(y, [7]), (Status.TOO_FEW_IMAGES,)
+    yield "two images", only(y, [7, 20]), (Status.TOO_FEW_IMAGES,)
+    yield "as many images as fixed effects and one", only(y, [0, 4, 17, 20]), (Status.TOO_FEW_IMAGES,)
+    yield "one sex left", only(y, subject % 2 == 0), (Status.RANK_DEFICIENT,)
+    yield "one site left", only(y, first), (Status.ONE_LEVEL,)
+    # A visit a subject: as many intercepts as images.
+    yield "one visit a subject", only(y, np.arange(30) % 3 == subject % 3), (Status.SAFE_MODE,)
+
+
+CASES = [pytest.param(y, wanted, id=name) for name, y, wanted in status_cases()]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("y", "wanted"), CASES)
+def test_fit_voxels__says_how_a_voxel_ended(y, wanted, dtype):
+    # A neighbour that can be fitted must not be disturbed.
+    good = np.random.default_rng(2).normal(size=30)
+    Y = np.stack([good, y, good]).astype(dtype)
+    fit = fit_design(status_design(), Y)
+    assert fit.status[1] in wanted, Status(fit.status[1]).name
+    assert fit.n_obs[1] == np.isfinite(y).sum()
+    assert np.isfinite(fit.beta[1]).all() == Status(int(fit.status[1])).is_fitted
+    alone = fit_design(status_design(), Y[:1])
+    for row in (0, 2):
+        assert_same_bits(Fit(**{name: getattr(fit, name)[row : row + 1] for name in NAMES}), alone)
+    if not Status(int(fit.status[1])).is_fitted:
+        for name in ("beta", "vcov", "sigma2", "D", "loglik", "resms", "eta_cov", "vcov_grad"):
+            assert np.isnan(getattr(fit, name)[1]).all(), name
+
+
+def test_fit_voxels__safe_mode_can_be_turned_off():
+    design = make_design(np.ones((12, 1)), make_term("subject", np.repeat(np.arange(6), 2), np.ones(12), np.tile([0, 1], 6)))
+    y = np.random.default_rng(3).normal(size=12)
+    assert fit_design(design, y).status[0] == Status.SAFE_MODE
+    assert fit_design(design, y, safe_mode=False).status[0] != Status.SAFE_MODE
+
+
+@pytest.mark.parametrize("max_iter", [1, 2, 3])
+def test_fit_voxels__stops_at_max_iter_and_keeps_the_best(max_iter):
+    design, rng = slopes_design(3)
+    Y = draw_all(design, rng)
+    fit = fit_design(design, Y, max_iter=max_iter)
+    assert (fit.n_iter <= max_iter + 1).all()
+    assert (fit.status == Status.MAX_ITER).any()
+    assert np.isfinite(fit.beta).all()
+    assert (fit.loglik <= fit_design(design, Y).loglik + 1e-9).all()
+
+
+@pytest.mark.parametrize("bad", [1e300, -1e300, 1e-300])
+def test_fit_voxels__ends_on_extreme_values(bad):
+    design = balanced(10)
+    y = draw(design, np.random.default_rng(4), "inside")
+    fit = fit_design(design, np.stack([np.where(np.arange(y.size) == 3, bad, y), y * abs(bad)]), max_iter=100)
+    assert (fit.n_iter <= 101).all()
+
+
+def test_fit_voxels__no_voxel_and_no_random_term_are_fine():
+    design = balanced(10)
+    assert fit_design(design, np.zeros((0, design.n_obs))).beta.shape == (0, 3)
+    linear = fit_design(make_design(design.X), np.zeros((0, design.n_obs)))
+    assert linear.D.shape == (0, 0)
+
+
+def test_fit_voxels__refuses_another_number_of_observations():
+    with pytest.raises(DataError, match=r"40 along 'obs'"):
+        fit_voxels(make_plan(balanced(10)), np.zeros((2, 39)), FitOptions())
+
+
+def test_fit_voxels__float32_is_computed_in_double_precision():
+    design = balanced(20)
+    y = draw(design, np.random.default_rng(6), "inside").astype(np.float32)
+    a, b = fit_design(design, y), fit_design(design, y.astype(np.float64))
+    np.testing.assert_array_equal(a.loglik, b.loglik)
+    np.testing.assert_array_equal(a.beta, b.beta)
