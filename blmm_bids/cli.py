@@ -310,6 +310,8 @@ def set_up_logging(verbose: int, *, quiet: bool) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("blmm_bids")
     logger.setLevel(logging.DEBUG)
+    for other in logger.handlers:
+        other.close()
     logger.handlers = [handler]
     logger.propagate = False
 

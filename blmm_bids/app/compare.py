@@ -7,7 +7,7 @@ from pathlib import Path
 
 from blmm_bids.errors import UsageError
 from blmm_bids.outputs.compare import compare_finished
-from blmm_bids.outputs.finished import read_finished
+from blmm_bids.outputs.finished import read_finished, split_place
 from blmm_bids.outputs.reference import write_comparison
 
 LOGGER = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def run_compare(smaller: str, larger: str, outdir: Path) -> int:
     """
     outdir = outdir.absolute()
     for place in (smaller, larger):
-        if Path(place.partition(":")[0]).absolute() == outdir:
+        if outdir.exists() and split_place(place)[0].resolve() == outdir.resolve():
             msg = f"OUTDIR {outdir} is one of the runs compared, whose mask it would replace; name another one"
             raise UsageError(msg)
     comparison = compare_finished(read_finished(smaller), read_finished(larger))

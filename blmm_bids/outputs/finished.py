@@ -85,13 +85,13 @@ def read_finished(place: str | Path) -> FinishedModel:
     DataError
         A file cannot be read.
     """
-    directory, node, part = _split_place(str(place))
+    directory, node, part = split_place(str(place))
     if (directory / "blmm_vox_mask.nii").exists() or (directory / "blm_vox_mask.nii").exists():
         return _read_reference(directory)
     return _read_unit(_find_node(directory, node), part)
 
 
-def _split_place(place: str) -> tuple[Path, str, str]:
+def split_place(place: str) -> tuple[Path, str, str]:
     """Directory, node and part of ``DIR:NODE:PART``; a directory whose own name has colons wins."""
     pieces = place.split(":")
     for n_path in range(len(pieces), 0, -1):

@@ -176,13 +176,12 @@ _FIT_QUANTITIES = (
 _SERIES_QUANTITIES = (
     Quantity(
         "ranef", Scope.MODE, "ranef",
-        "Conditional mode of a random effect (lme4's ranef): how far the level lies from the fixed effects.",
+        "Conditional mode of a random effect (lme4's ranef), the level's departure from the fixed effects.",
         units=SLOPE_UNITS, level="minimal", switch="ranef", intent="estimate",
     ),
     Quantity(
         "residual", Scope.IMAGE, "residuals",
-        "Conditional residual: the image less its fixed effects and conditional modes; NaN where it is "
-        "missing.",
+        "Conditional residual, the image less its fixed effects and conditional modes (NaN where missing).",
         units=DATA_UNITS, level="minimal", switch="residuals", intent="estimate",
     ),
 )  # fmt: skip

@@ -17,8 +17,8 @@ from blmm_bids.outputs.workdir import StageDir
 from blmm_bids.stats.model import Contrast, Design, FitOptions, IntArray
 from blmm_bids.stats.plan import DesignPlan
 
-# Maps of a series that the driver has in memory at one time.
-SLAB_BYTES = 128 * 2**20
+# Maps of a series that the driver reads at one time; while one slab replaces another both are in memory.
+SLAB_BYTES = 32 * 2**20
 SERIES_ITEMSIZE = 4
 
 BlockResult = dict[str, NDArray[Any]]

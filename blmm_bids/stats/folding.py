@@ -87,7 +87,7 @@ def make_folding(
 
 
 def _count_classes(refs: IntArray, effects: FloatArray, n_levels: int) -> int:
-    """Number of different Z'Z among a term's levels."""
+    """Count the different Z'Z of a term's levels."""
     size = effects.shape[1]
     rows, cols = np.tril_indices(size)
     products = np.zeros((n_levels, rows.size))
@@ -100,13 +100,16 @@ def _folding(rest: Structure, refs: IntArray, size: int, n_levels: int, most: in
     n_terms = rest.term_size.size
     n_obs = refs.size
     starts = [rest.obs_cols[:, term] for term in range(n_terms)]
-    pairs = np.unique(np.stack([np.tile(refs, n_terms), np.concatenate(starts)], axis=1), axis=0) if n_terms else (
-        np.zeros((0, 2), dtype=np.int64)
+    pairs = (
+        np.unique(np.stack([np.tile(refs, n_terms), np.concatenate(starts)], axis=1), axis=0)
+        if n_terms
+        else (np.zeros((0, 2), dtype=np.int64))
     )
-    block_of = {
-        (int(row), int(col)): block for block, (row, col) in enumerate(rest.block_cols.tolist())
+    block_of = {(int(row), int(col)): block for block, (row, col) in enumerate(rest.block_cols.tolist())}
+    size_of = {
+        int(col): int(rest.term_size[np.searchsorted(rest.term_start, col, side="right") - 1])
+        for col in set(pairs[:, 1].tolist())
     }
-    size_of = {int(col): int(rest.term_size[np.searchsorted(rest.term_start, col, side="right") - 1]) for col in set(pairs[:, 1].tolist())}
     level_cols: list[int] = []
     values: list[tuple[int, int, int]] = []
     level_ptr = np.zeros(n_levels + 1, dtype=np.int64)
@@ -135,7 +138,9 @@ def _folding(rest: Structure, refs: IntArray, size: int, n_levels: int, most: in
         value_ptr[level + 1] = len(values)
     obs_met = np.zeros((n_obs, n_terms), dtype=np.int64)
     for term in range(n_terms):
-        obs_met[:, term] = [first_met[int(level), int(col)] for level, col in zip(refs, starts[term], strict=True)]
+        obs_met[:, term] = [
+            first_met[int(level), int(col)] for level, col in zip(refs, starts[term], strict=True)
+        ]
     return Folding(
         level_ptr=level_ptr,
         level_cols=np.array(level_cols, dtype=np.int64),

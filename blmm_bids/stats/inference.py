@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from blmm_bids.stats.model import Contrast, Fit, FloatArray
-from blmm_bids.stats.tails import log_sf_f, log_sf_t, z_from_log_sf
+from blmm_bids.stats.tails import log_sf_f, log_sf_t, z_from_log_sf, z_from_t
 
 LOG_10 = float(np.log(10.0))
 # Fai & Cornelius: one-row dfs that agree this closely are one number.
@@ -33,7 +33,7 @@ def contrast_maps(fit: Fit, contrast: Contrast) -> dict[str, FloatArray]:
 
 
 def t_maps(fit: Fit, weights: FloatArray) -> dict[str, FloatArray]:
-    """Maps of a T contrast with weights (fixef,); see `contrast_maps`."""
+    """Make the maps of a T contrast with weights (fixef,); see `contrast_maps`."""
     effect = _apply(fit.beta, weights)
     variance = _quadratic(fit.vcov, weights, weights)
     se = np.sqrt(variance)
@@ -48,7 +48,7 @@ def t_maps(fit: Fit, weights: FloatArray) -> dict[str, FloatArray]:
         "se": se,
         "t": t,
         "dof": dof,
-        "z": z_from_log_sf(log_p),
+        "z": z_from_t(t, dof),
         "logp": -log_p / LOG_10,
         "p": np.exp(log_p),
         "logp2": -log_p2 / LOG_10,
@@ -82,7 +82,7 @@ def satterthwaite(fit: Fit, weights: FloatArray, variance: FloatArray) -> FloatA
 
 
 def f_maps(fit: Fit, rows: FloatArray) -> dict[str, FloatArray]:
-    """Maps of an F contrast with L of shape (contrast, fixef); see `contrast_maps`."""
+    """Make the maps of an F contrast with L of shape (contrast, fixef); see `contrast_maps`."""
     rank = int(np.linalg.matrix_rank(rows))
     # An orthonormal basis of L's rows: F is invariant to it, and the rotation below finds the same
     # one-row contrasts whichever orthogonal combination of rows the user wrote.

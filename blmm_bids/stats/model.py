@@ -62,9 +62,7 @@ _STATUS_SENTENCES = {
     Status.RANK_DEFICIENT: (
         "Not fitted: with the images present here the columns of X are linearly dependent."
     ),
-    Status.ONE_LEVEL: (
-        "Not fitted: the images present here leave a grouping factor with a single level."
-    ),
+    Status.ONE_LEVEL: ("Not fitted: the images present here leave a grouping factor with a single level."),
     Status.SAFE_MODE: (
         "Not fitted: some random term has at least as many effects here as there are images, so "
         "its variance cannot be told from the residual's (SafeMode)."
@@ -104,7 +102,7 @@ class RandomTerm:
         """Check the shapes at the door."""
         n_obs, n_effects = self.effects.shape
         if self.refs.shape != (n_obs,):
-            msg = f"refs of term '{self.group}' has shape {self.refs.shape}; effects has {n_obs} rows along 'obs'"
+            msg = f"refs of term '{self.group}' has shape {self.refs.shape}; effects has {n_obs} along 'obs'"
             raise DataError(msg)
         if len(self.effect_names) != n_effects:
             msg = f"term '{self.group}' has {n_effects} effects and {len(self.effect_names)} effect names"
@@ -118,7 +116,7 @@ class RandomTerm:
     @property
     def n_effects(self) -> int:
         """Number of columns of the bar's left side."""
-        return self.effects.shape[1]
+        return int(self.effects.shape[1])
 
     @property
     def vech_names(self) -> tuple[tuple[str, str], ...]:
@@ -159,12 +157,12 @@ class Design:
     @property
     def n_obs(self) -> int:
         """Number of observations."""
-        return self.X.shape[0]
+        return int(self.X.shape[0])
 
     @property
     def n_fixef(self) -> int:
         """Number of fixed effects, p."""
-        return self.X.shape[1]
+        return int(self.X.shape[1])
 
     @property
     def n_ranef(self) -> int:
@@ -193,7 +191,10 @@ class Contrast:
     def __post_init__(self) -> None:
         """Check the shapes at the door."""
         if self.L.ndim != 2 or (self.test == "t" and self.L.shape[0] != 1):
-            msg = f"contrast '{self.name}' has weights of shape {self.L.shape}; a T contrast has one row, an F contrast is 2-D"
+            msg = (
+                f"contrast '{self.name}' has weights of shape {self.L.shape}; a T contrast has one row, an F "
+                "contrast is 2-D"
+            )
             raise DataError(msg)
 
 

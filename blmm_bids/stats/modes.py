@@ -30,9 +30,7 @@ class Modes:
     residuals: FloatArray
 
 
-def conditional_modes(
-    plan: DesignPlan, y: NDArray[np.floating], D: FloatArray, status: IntArray
-) -> Modes:
+def conditional_modes(plan: DesignPlan, y: NDArray[np.floating], D: FloatArray, status: IntArray) -> Modes:
     """Conditional modes and residuals at the estimates of a fit.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 import numpy as np
 
 from blmm_bids.errors import DataError
@@ -78,12 +79,12 @@ class DesignPlan:
     @property
     def n_obs(self) -> int:
         """Number of observations."""
-        return self.Q.shape[0]
+        return int(self.Q.shape[0])
 
     @property
     def n_fixef(self) -> int:
         """Number of fixed effects."""
-        return self.Q.shape[1]
+        return int(self.Q.shape[1])
 
     @property
     def n_theta(self) -> int:
@@ -119,7 +120,11 @@ def make_plan(design: Design) -> DesignPlan:
     """
     q_matrix, r_matrix = np.linalg.qr(design.X)
     pivots = np.abs(np.diag(r_matrix))
-    if pivots.size and pivots.min() <= 1e-10 * pivots.max() and np.linalg.matrix_rank(design.X) < design.n_fixef:
+    if (
+        pivots.size
+        and pivots.min() <= 1e-10 * pivots.max()
+        and np.linalg.matrix_rank(design.X) < design.n_fixef
+    ):
         msg = f"the columns of X ({', '.join(design.fixef_names)}) are linearly dependent; drop or recode one"
         raise DataError(msg)
     # Terms with the most levels first: their columns are nearly diagonal and fill in least.

@@ -113,7 +113,9 @@ def make_structure(
     block_terms, block_cols, obs_blocks = _blocks(obs_cols, n_obs, n_terms)
     if met_through is not None and n_terms:
         block_terms, block_cols = _with_met(block_terms, block_cols, obs_cols, met_through, term_start)
-    value_counts = n_effects[block_terms[:, 0]] * n_effects[block_terms[:, 1]] if n_terms else np.zeros(0, np.int64)
+    value_counts = (
+        n_effects[block_terms[:, 0]] * n_effects[block_terms[:, 1]] if n_terms else np.zeros(0, np.int64)
+    )
     block_start = np.concatenate([[0], np.cumsum(value_counts)]).astype(np.int64)
 
     columns, tail = _fill(block_terms, block_cols, n_effects, n_ranef)
@@ -122,7 +124,7 @@ def make_structure(
     rows += [border[c + 1 :] for c in range(n_fixef + 1)]
     col_ptr = np.concatenate([[0], np.cumsum([r.size for r in rows])]).astype(np.int64)
     row_idx = np.concatenate(rows).astype(np.int64)
-    pair_ptr, pair_target = _pairs(columns, col_ptr, row_idx, tail, n_ranef + n_fixef + 1)
+    pair_ptr, pair_target = _pairs(columns, col_ptr, tail, n_ranef + n_fixef + 1)
     theta_start = np.concatenate([[0], np.cumsum(n_effects * (n_effects + 1) // 2)]).astype(np.int64)
     return Structure(
         col_ptr=col_ptr,
@@ -139,7 +141,9 @@ def make_structure(
         block_pos=_block_positions(block_terms, block_cols, n_effects, col_ptr, row_idx),
         obs_blocks=obs_blocks,
         obs_cols=obs_cols,
-        sizes=_sizes(n_ranef, n_fixef, tail, int(theta_start[-1]), max(r.size for r in rows), int(block_start[-1])),
+        sizes=_sizes(
+            n_ranef, n_fixef, tail, int(theta_start[-1]), max(r.size for r in rows), int(block_start[-1])
+        ),
     )
 
 
@@ -175,13 +179,15 @@ def _blocks(obs_cols: IntArray, n_obs: int, n_terms: int) -> tuple[IntArray, Int
 
 
 def _with_met(
-    block_terms: IntArray, block_cols: IntArray, obs_cols: IntArray, met_through: IntArray, term_start: IntArray
+    block_terms: IntArray,
+    block_cols: IntArray,
+    obs_cols: IntArray,
+    met_through: IntArray,
+    term_start: IntArray,
 ) -> tuple[IntArray, IntArray]:
     """Blocks, and those of levels that one level of an earlier term meets in different images."""
     n_terms = obs_cols.shape[1]
-    met = np.unique(
-        np.stack([np.tile(met_through, n_terms), obs_cols.T.ravel()], axis=1), axis=0
-    )
+    met = np.unique(np.stack([np.tile(met_through, n_terms), obs_cols.T.ravel()], axis=1), axis=0)
     known = set(map(tuple, block_cols.tolist()))
     added: dict[tuple[int, int], None] = {}
     for cols in np.split(met[:, 1], np.flatnonzero(np.diff(met[:, 0])) + 1):
@@ -234,7 +240,7 @@ def _stays_dense(below: list[set[int]], column: int, n_ranef: int) -> bool:
 
 
 def _pairs(
-    columns: list[IntArray], col_ptr: IntArray, row_idx: IntArray, tail: int, n_columns: int
+    columns: list[IntArray], col_ptr: IntArray, tail: int, n_columns: int
 ) -> tuple[IntArray, IntArray]:
     """Targets of each column's products that land left of the dense tail, in the kernels' order."""
     lookup = [

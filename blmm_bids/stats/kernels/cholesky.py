@@ -190,9 +190,7 @@ def adjoint_tangent(
         for a in range(length):
             row = s.row_idx[first + a]
             for w in range(lanes):
-                u[a, w] = (
-                    dg_diag[row, w] * entries[first + a, w] + g_diag[row, w] * d_entries[first + a, w]
-                )
+                u[a, w] = dg_diag[row, w] * entries[first + a, w] + g_diag[row, w] * d_entries[first + a, w]
         for b in range(length):
             row = s.row_idx[first + b]
             for a in range(b + 1, length):

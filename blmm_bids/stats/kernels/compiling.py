@@ -12,7 +12,7 @@ import numba
 
 
 def _cache_dir() -> Path:
-    """A writable folder keyed by the kernels' source.
+    """Find a writable folder keyed by the kernels' source.
 
     numba looks at a kernel's own file when it decides whether a cached build is stale, not at the
     files of the kernels that it calls; the hash of all of them is what makes the cache true.
@@ -34,7 +34,7 @@ def _cache_dir() -> Path:
 
 
 if not os.environ.get("NUMBA_CACHE_DIR"):
-    numba.config.CACHE_DIR = str(_cache_dir())
+    numba.config.CACHE_DIR = str(_cache_dir())  # type: ignore[attr-defined]
 
 # Contraction to fused multiply-add changes no result between block widths and costs nothing;
 # anything more of fastmath would. numpy's error model: a division by zero gives inf, not a raise.
@@ -42,4 +42,5 @@ _OPTIONS: Any = {"cache": True, "fastmath": {"contract"}, "error_model": "numpy"
 kernel: Any = numba.njit(**_OPTIONS)
 # For kernels that only kernels call: without the wrappers for Python, whose unpacking of records of
 # arrays takes longer to compile than most kernels.
-inner: Any = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_NO_WRAPPERS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+inner: Any = numba.njit(**_OPTIONS, **_NO_WRAPPERS)

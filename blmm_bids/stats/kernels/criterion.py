@@ -27,9 +27,9 @@ PIVOTS_PER_LOG = 8
 class Lanes(NamedTuple):
     """Working arrays of one chunk of voxels; the last axis is the lane.
 
-    ``stats`` is the store of products (see `Structure`), ``theta weights`` the input of an evaluation, ``value grad hess`` and the ``border``s its output: ``border`` is
-    ``[X y]'V^-1[X y]``, packed as strictly lower entries then diagonal, ``d_border`` its
-    derivatives, ``rss d_rss`` the last pivot ``e'V^-1e`` and its derivatives.
+    ``stats`` is the store of products (see `Structure`); ``theta weights`` are the input of an evaluation;
+    ``value grad hess`` and these are its output: ``border`` is ``[X y]'V^-1[X y]``, packed as strictly
+    lower entries then diagonal, ``rss`` the last pivot ``e'V^-1e``; ``d_border d_rss`` their derivatives.
     """
 
     stats: FloatArray

@@ -175,9 +175,7 @@ def _residual_square(s: Structure, stats: FloatArray, w: int, n_fixef: int, gamm
 
 
 @inner
-def _inverse_rotated(
-    small: Small, n_fixef: int, r_inv: FloatArray, sigma2: float, out: FloatArray
-) -> None:
+def _inverse_rotated(small: Small, n_fixef: int, r_inv: FloatArray, sigma2: float, out: FloatArray) -> None:
     """``sigma2 R^-1 (L L')^-1 R^-T`` where ``fixef_a`` holds L."""
     for j in range(n_fixef):
         # Row j of R^-1, solved against the factor: (L L')^-1 (R^-T e_j).

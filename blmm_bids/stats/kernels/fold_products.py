@@ -9,7 +9,7 @@ import numpy as np
 
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner
-from blmm_bids.stats.kernels.folding import FoldLanes
+from blmm_bids.stats.kernels.fold_classes import FoldLanes
 from blmm_bids.stats.kernels.products import CONVERGED, ONE_LEVEL, SAFE_MODE
 from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure
@@ -187,7 +187,8 @@ def _add_level(rest: Structure, fold: Folding, level: int, out: FoldPattern) -> 
                 product = rest.sizes[5] + fold.level_cols[m] * n_border
                 for i in range(n_fixef):
                     total[product + i] += (
-                        out.met[m, a] * out.fixef[level, b, i] + twice * out.met[m, b] * out.fixef[level, a, i]
+                        out.met[m, a] * out.fixef[level, b, i]
+                        + twice * out.met[m, b] * out.fixef[level, a, i]
                     )
             entry = rest.sizes[6]
             for i in range(n_fixef):

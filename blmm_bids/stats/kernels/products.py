@@ -108,7 +108,8 @@ def compute_pattern(
             out.factor[i, j] = out.xx[i, j]
     if not cholesky(out.factor, n_fixef, RANK_TOLERANCE):
         return RANK_DEFICIENT
-    return _check_levels(s, n_present, safe_mode, out.seen)
+    code: int = _check_levels(s, n_present, safe_mode, out.seen)
+    return code
 
 
 @inner

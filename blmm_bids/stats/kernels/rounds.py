@@ -6,22 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blmm_bids.stats.kernels.criterion import allocate_lanes, evaluate
+from blmm_bids.stats.kernels.criterion import Lanes, allocate_lanes, evaluate
 from blmm_bids.stats.kernels.finish import Estimates, allocate_estimates
+from blmm_bids.stats.kernels.fold_classes import allocate_fold
 from blmm_bids.stats.kernels.fold_products import TOO_MANY_CLASSES, allocate_fold_pattern
-from blmm_bids.stats.kernels.folding import allocate_fold, evaluate_folded
+from blmm_bids.stats.kernels.folding import evaluate_folded
+from blmm_bids.stats.kernels.loading import Queue, load_lanes, load_lanes_folded
 from blmm_bids.stats.kernels.newton import allocate_small
+from blmm_bids.stats.kernels.pivoting import pivot_lanes, pivot_lanes_folded
 from blmm_bids.stats.kernels.products import allocate_pattern
-from blmm_bids.stats.kernels.search import (
-    Queue,
-    Rules,
-    advance_lanes,
-    allocate_search,
-    load_lanes,
-    load_lanes_folded,
-    pivot_lanes,
-    pivot_lanes_folded,
-)
+from blmm_bids.stats.kernels.search import Rules, advance_lanes, allocate_search
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,7 +88,7 @@ def fit_folded(
     return out, order[out.status[order] == TOO_MANY_CLASSES]
 
 
-def allocate_outputs(plan: DesignPlan, lanes: int):  # noqa: ANN201
+def allocate_outputs(plan: DesignPlan, lanes: int) -> Lanes:
     """Lanes of the whole model with room for input and output only."""
     s = plan.structure
     empty = s._replace(row_idx=s.row_idx[:0], sizes=np.array([0, *s.sizes[1:8], 0]))

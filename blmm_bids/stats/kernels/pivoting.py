@@ -1,0 +1,80 @@
+"""Take a term's effects in a better order, in the lanes whose search asks for it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from blmm_bids.stats.folding import Folding
+from blmm_bids.stats.kernels.compiling import inner, kernel
+from blmm_bids.stats.kernels.criterion import Lanes
+from blmm_bids.stats.kernels.fold_classes import FoldLanes
+from blmm_bids.stats.kernels.fold_products import reorder_fold
+from blmm_bids.stats.kernels.newton import Small, needs_pivoting, reorder_theta
+from blmm_bids.stats.kernels.products import reorder_effects
+from blmm_bids.stats.kernels.search import FIRST, PIVOT, Search
+from blmm_bids.stats.plan_structure import Structure
+
+
+@kernel
+def pivot_lanes(s: Structure, k: Lanes, search: Search, small: Small) -> None:
+    """Take the effects of terms in a better order, in the lanes that asked for it."""
+    scratch = np.empty(s.term_size.max() ** 2)
+    for w in range(search.phase.size):
+        if search.phase[w] == PIVOT:
+            for term in range(s.term_size.size):
+                if _pivot(s, w, term, search, small):
+                    reorder_effects(s, k.stats, w, term, small.order, scratch)
+                    _compose_order(s, w, term, search, small)
+            _resume(k, w, search)
+
+
+@kernel
+def pivot_lanes_folded(
+    s: Structure, rest: Structure, fold: Folding, k: Lanes, fl: FoldLanes, search: Search, small: Small
+) -> None:
+    """As `pivot_lanes`."""
+    scratch = np.empty(s.term_size.max() ** 2)
+    for w in range(search.phase.size):
+        if search.phase[w] == PIVOT:
+            for term in range(s.term_size.size):
+                if not _pivot(s, w, term, search, small):
+                    continue
+                if term == 0:
+                    reorder_fold(fold, w, small.order, scratch, fl)
+                else:
+                    reorder_effects(rest, fl.base, w, term - 1, small.order, scratch)
+                    for c in range(fl.n_classes[w]):
+                        for pair in range(fl.totals.shape[1]):
+                            reorder_effects(rest, fl.totals[c, pair], w, term - 1, small.order, scratch)
+                _compose_order(s, w, term, search, small)
+            _resume(k, w, search)
+
+
+@inner
+def _pivot(s: Structure, w: int, term: int, search: Search, small: Small) -> bool:
+    """Whether a term wants another order; its theta and ``small.order`` are that order's then."""
+    if s.term_size[term] == 1 or not needs_pivoting(s, search.theta[w], term, small, small.order):
+        return False
+    reorder_theta(s, search.theta[w], term, small, small.order)
+    return True
+
+
+@inner
+def _compose_order(s: Structure, w: int, term: int, search: Search, small: Small) -> None:
+    """Remember where a term's effects were before any pivoting."""
+    start = s.effect_start[term]
+    for e in range(s.term_size[term]):
+        small.order[e] = search.order[w, start + small.order[e]]
+    for e in range(s.term_size[term]):
+        search.order[w, start + e] = small.order[e]
+
+
+@inner
+def _resume(k: Lanes, w: int, search: Search) -> None:
+    """Evaluate the same point in its new coordinates; taken whatever rounding does to its value."""
+    for t in range(search.theta.shape[1]):
+        k.theta[t, w] = search.theta[w, t]
+    search.phase[w] = FIRST
+    search.value[w] = math.inf
