@@ -78,7 +78,7 @@ LEVELS = {"Sex": ("Male", "Female")}
 
 
 def read_table(folder: Path, name: str) -> pd.DataFrame:
-    """One data set; InstEval, which is large, is the CSV that BLMM_INSTEVAL names (R: `write.csv(lme4::InstEval, "InstEval.csv")`)."""
+    """One data set; InstEval is the CSV at BLMM_INSTEVAL (R: `write.csv(lme4::InstEval, "InstEval.csv")`)."""
     if name == "InstEval":
         return pd.read_csv(os.environ["BLMM_INSTEVAL"])
     return pd.read_csv(folder / f"data_{name}.csv")
@@ -118,4 +118,6 @@ def _term(table: pd.DataFrame, effects: str, group: str) -> RandomTerm:
     levels, refs = np.unique(labels, return_inverse=True)
     names = ["Intercept", *effects.split(" + ")[1:]] if effects.startswith("1") else effects.split(" + ")[1:]
     columns = [np.ones(len(table)) if name == "Intercept" else table[name].to_numpy(float) for name in names]
-    return RandomTerm(group, tuple(levels), refs.ravel().astype(np.int64), np.column_stack(columns), tuple(names))
+    return RandomTerm(
+        group, tuple(levels), refs.ravel().astype(np.int64), np.column_stack(columns), tuple(names)
+    )

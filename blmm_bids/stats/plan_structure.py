@@ -135,8 +135,9 @@ def make_structure(
         term_size=n_effects.astype(np.int64),
         theta_start=theta_start,
         effect_start=np.concatenate([[0], np.cumsum(n_effects)]).astype(np.int64),
-        block_terms=block_terms,
-        block_cols=block_cols,
+        # One memory layout for all designs, or numba compiles every kernel anew.
+        block_terms=np.ascontiguousarray(block_terms),
+        block_cols=np.ascontiguousarray(block_cols),
         block_start=block_start,
         block_pos=_block_positions(block_terms, block_cols, n_effects, col_ptr, row_idx),
         obs_blocks=obs_blocks,

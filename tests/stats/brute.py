@@ -78,10 +78,13 @@ def information(design, D, sigma2, *, restricted):
 
 
 def observed_information(design, y, D, sigma2, *, reml):
-    """Minus the Hessian of the log-likelihood in eta; Richardson on steps of 2 % of the scale."""
+    """Minus the Hessian of the log-likelihood in eta; Richardson on steps of 1 % of the scale."""
     eta = np.concatenate([[sigma2], D])
-    starts = np.cumsum([0, *(t.n_effects * (t.n_effects + 1) // 2 for t in design.terms)])
-    scale = np.array([sigma2, *np.concatenate([np.full(b - a, np.abs(D[a:b]).max()) for a, b in zip(starts, starts[1:], strict=False)])])
+    scale = [sigma2]
+    for term in design.terms:
+        size = term.n_effects * (term.n_effects + 1) // 2
+        first = len(scale) - 1
+        scale += [np.abs(D[first : first + size]).max()] * size
 
     def central(i, j, h):
         a, b = np.zeros((2, eta.size))
@@ -94,7 +97,10 @@ def observed_information(design, y, D, sigma2, *, reml):
         return corners / (4 * a[i] * b[j])
 
     return -np.array(
-        [[(4 * central(i, j, 0.005) - central(i, j, 0.01)) / 3 for j in range(eta.size)] for i in range(eta.size)]
+        [
+            [(4 * central(i, j, 0.005) - central(i, j, 0.01)) / 3 for j in range(eta.size)]
+            for i in range(eta.size)
+        ]
     )
 
 
@@ -162,5 +168,8 @@ def best_loglik(design, y, *, reml=True, n_starts=4, seed=0):
     ones = np.concatenate([np.eye(t.n_effects)[np.triu_indices(t.n_effects)] for t in design.terms])
     starts = [0 * ones, ones, 0.1 * ones, 10 * ones, *(rng.normal(size=(n_starts, ones.size)) * 3)]
     options = {"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-8}
-    found = [optimize.minimize(deviance_and_slope, start, jac=True, method="L-BFGS-B", options=options) for start in starts]
+    found = [
+        optimize.minimize(deviance_and_slope, start, jac=True, method="L-BFGS-B", options=options)
+        for start in starts
+    ]
     return -min(result.fun for result in found) / 2

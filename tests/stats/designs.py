@@ -14,7 +14,9 @@ def make_term(group, refs, *columns):
     """Random term of the columns over the levels in ``refs``."""
     effects = np.column_stack(columns).astype(float)
     levels = tuple(f"level{i}" for i in range(int(refs.max()) + 1))
-    return RandomTerm(group, levels, refs.astype(np.int64), effects, tuple(f"e{i}" for i in range(effects.shape[1])))
+    return RandomTerm(
+        group, levels, refs.astype(np.int64), effects, tuple(f"e{i}" for i in range(effects.shape[1]))
+    )
 
 
 def make_design(X, *terms):
@@ -31,7 +33,9 @@ def random_design(rng, max_terms=3, n_obs=None):
         n_effects = int(rng.integers(1, 4)) if n_terms == 1 else int(rng.integers(1, 3))
         n_levels = int(rng.integers(4, max(6, n // (2 * n_terms * n_effects) + 1)))
         refs = _refs(rng, n, n_levels)
-        slopes = [rng.normal(size=n) if rng.random() < 0.5 else np.arange(n) % 5 - 1.0 for _ in range(n_effects - 1)]
+        slopes = [
+            rng.normal(size=n) if rng.random() < 0.5 else np.arange(n) % 5 - 1.0 for _ in range(n_effects - 1)
+        ]
         if n_effects == 3:
             slopes[1] = rng.normal(size=n)
         terms.append(make_term(f"g{k}", refs, np.ones(n), *slopes))
@@ -63,7 +67,9 @@ def draw(design, rng, truth):
     if truth == "negative":
         # Levels more alike than chance makes them: the estimate of D is zero.
         for term in design.terms:
-            means = np.bincount(term.refs, y, term.n_levels) / np.maximum(np.bincount(term.refs, minlength=term.n_levels), 1)
+            means = np.bincount(term.refs, y, term.n_levels) / np.maximum(
+                np.bincount(term.refs, minlength=term.n_levels), 1
+            )
             y = y - 0.9 * means[term.refs]
     return y
 

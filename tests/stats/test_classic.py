@@ -25,9 +25,7 @@ D_ABSOLUTE = 1e-4
 DF_RELATIVE = 1e-2
 # R's summary of a singular fit takes its df from a Hessian at the edge, by differences.
 SMALL = [name for name in CLASSIC if name != "insteval_crossed"]
-ANOVA = [
-    name for name in SMALL if CLASSIC[name].fixed != "1"
-]
+ANOVA = [name for name in SMALL if CLASSIC[name].fixed != "1"]
 
 
 @pytest.fixture(scope="module")

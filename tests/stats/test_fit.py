@@ -14,7 +14,16 @@ from blmm_bids.stats.fit import fit_voxels
 from blmm_bids.stats.model import Design, Fit, FitOptions, RandomTerm, Status
 from blmm_bids.stats.plan import make_plan
 from tests.stats.brute import best_loglik, dense_fit
-from tests.stats.designs import TRUTHS, balanced, draw, draw_all, make_design, make_term, random_design, with_missing
+from tests.stats.designs import (
+    TRUTHS,
+    balanced,
+    draw,
+    draw_all,
+    make_design,
+    make_term,
+    random_design,
+    with_missing,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 EXAMPLES = settings(max_examples=20)
@@ -33,7 +42,9 @@ def fit_design(design, Y, **options):
 
 def subset(design, keep):
     """The design of some rows; levels stay as they are."""
-    terms = [RandomTerm(t.group, t.levels, t.refs[keep], t.effects[keep], t.effect_names) for t in design.terms]
+    terms = [
+        RandomTerm(t.group, t.levels, t.refs[keep], t.effects[keep], t.effect_names) for t in design.terms
+    ]
     return Design(design.X[keep], design.fixef_names, tuple(terms))
 
 
@@ -50,7 +61,9 @@ def assert_same_estimates(a, b):
     np.testing.assert_allclose(a.beta / stderr, b.beta / stderr, **TWO_SEARCHES)
     for name in ("sigma2", "resms", "vcov"):
         x, y = getattr(a, name), getattr(b, name)
-        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6 * np.nanmax(np.abs(x), initial=1e-300), err_msg=name)
+        np.testing.assert_allclose(
+            x, y, rtol=1e-4, atol=1e-6 * np.nanmax(np.abs(x), initial=1e-300), err_msg=name
+        )
 
 
 # Every statistic at the estimated D --------------------------------------------------------------
@@ -89,7 +102,9 @@ def test_fit_voxels__is_at_least_as_likely_as_a_slow_optimisers_fit(seed):
     best = best_loglik(design, y, reml=reml, n_starts=2, seed=seed)
     gap = fit.loglik[0] - best
     assert fit.status[0] in (Status.CONVERGED, Status.SINGULAR)
-    assert gap > -LOGLIK_TOLERANCE * (1 + abs(best)), f"{gap:.3e} from the best of scipy ({truth}, reml={reml})"
+    assert gap > -LOGLIK_TOLERANCE * (1 + abs(best)), (
+        f"{gap:.3e} from the best of scipy ({truth}, reml={reml})"
+    )
 
 
 def slopes_design(n_effects, n_levels=12, n_visits=6):
@@ -117,7 +132,9 @@ def factor_cases():
     yield "one far above, one below", np.array([[1000.0, 0], [0, 0.01]]), 1.0
 
 
-@pytest.mark.parametrize(("factor", "noise"), [pytest.param(*case[1:], id=case[0]) for case in factor_cases()])
+@pytest.mark.parametrize(
+    ("factor", "noise"), [pytest.param(*case[1:], id=case[0]) for case in factor_cases()]
+)
 @pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
 def test_fit_voxels__finds_optima_on_and_near_the_boundary(factor, noise, reml):
     design, rng = slopes_design(len(factor))
@@ -259,7 +276,9 @@ def status_design():
     subject = np.repeat(np.arange(10), 3)
     age = np.tile([0.0, 1.0, 3.0], 10) + 0.1 * subject
     X = np.column_stack([np.ones(30), age, subject % 2])
-    return make_design(X, make_term("subject", subject, np.ones(30)), make_term("site", subject // 5, np.ones(30)))
+    return make_design(
+        X, make_term("subject", subject, np.ones(30)), make_term("site", subject // 5, np.ones(30))
+    )
 
 
 def only(y, rows):
@@ -310,7 +329,9 @@ def test_fit_voxels__says_how_a_voxel_ended(y, wanted, dtype):
 
 
 def test_fit_voxels__safe_mode_can_be_turned_off():
-    design = make_design(np.ones((12, 1)), make_term("subject", np.repeat(np.arange(6), 2), np.ones(12), np.tile([0, 1], 6)))
+    design = make_design(
+        np.ones((12, 1)), make_term("subject", np.repeat(np.arange(6), 2), np.ones(12), np.tile([0, 1], 6))
+    )
     y = np.random.default_rng(3).normal(size=12)
     assert fit_design(design, y).status[0] == Status.SAFE_MODE
     assert fit_design(design, y, safe_mode=False).status[0] != Status.SAFE_MODE

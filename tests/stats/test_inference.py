@@ -196,7 +196,9 @@ def test_t_maps__tails_stay_finite_and_signed():
     Y = y + np.array([0.0, 50.0, -50.0, 1e8])[:, None]
     t = t_maps(fit_design(design, Y), np.array([1.0, 0, 0]))
     assert np.isfinite(np.stack(list(t.values()))).all()
-    np.testing.assert_allclose(t["logp"][:2], -stats.t.logsf(t["t"][:2], t["dof"][:2]) / np.log(10), rtol=1e-6)
+    np.testing.assert_allclose(
+        t["logp"][:2], -stats.t.logsf(t["t"][:2], t["dof"][:2]) / np.log(10), rtol=1e-6
+    )
     assert t["logp"][3] > 300
     assert t["logp"][2] == pytest.approx(0, abs=1e-12)
     assert (np.sign(t["z"]) == np.sign(t["t"])).all()
@@ -216,15 +218,21 @@ def test_contrast_maps__are_nan_where_nothing_was_fitted():
 def test_contrast_maps__bits_do_not_depend_on_the_block():
     rng = np.random.default_rng(13)
     design = random_design(np.random.default_rng(6))
-    design = make_design(np.column_stack([np.ones(design.n_obs), rng.normal(size=(design.n_obs, 2))]), *design.terms)
+    design = make_design(
+        np.column_stack([np.ones(design.n_obs), rng.normal(size=(design.n_obs, 2))]), *design.terms
+    )
     Y = np.concatenate([draw_all(design, rng) for _ in range(5)])
     plan, L = make_plan(design), rng.normal(size=(2, 3))
     for test, rows in (("t", L[:1]), ("F", L)):
         contrast = Contrast("c", rows, test)
         whole = contrast_maps(fit_voxels(plan, Y, FitOptions()), contrast)
-        parts = [contrast_maps(fit_voxels(plan, part, FitOptions()), contrast) for part in np.split(Y, [1, 4, 17])]
+        parts = [
+            contrast_maps(fit_voxels(plan, part, FitOptions()), contrast) for part in np.split(Y, [1, 4, 17])
+        ]
         for name, values in whole.items():
-            np.testing.assert_array_equal(values, np.concatenate([part[name] for part in parts]), err_msg=name)
+            np.testing.assert_array_equal(
+                values, np.concatenate([part[name] for part in parts]), err_msg=name
+            )
 
 
 def test_satterthwaite__unidentified_variances_give_a_df_or_nan_but_never_a_wrong_number():

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blmm_bids.stats.kernels.criterion import allocate_lanes, evaluate
-from blmm_bids.stats.kernels.products import allocate_pattern, compute_pattern, load_voxel
+from blmm_bids.stats.kernels.finish import allocate_estimates
+from blmm_bids.stats.kernels.fold_classes import allocate_fold
+from blmm_bids.stats.kernels.fold_products import allocate_fold_pattern
+from blmm_bids.stats.kernels.folding import evaluate_folded
+from blmm_bids.stats.kernels.loading import Queue, load_lanes, load_lanes_folded
+from blmm_bids.stats.kernels.products import allocate_pattern
+from blmm_bids.stats.kernels.rounds import allocate_outputs
+from blmm_bids.stats.kernels.search import Rules, allocate_search
 from blmm_bids.stats.kernels.small import cholesky, cholesky_solve, jacobi_eigh
-from blmm_bids.stats.model import Design, RandomTerm, Status
+from blmm_bids.stats.model import Design, RandomTerm
 from blmm_bids.stats.plan import make_plan
 from tests.stats.brute import dense_fit, factors_of
-from tests.stats.designs import draw, random_design
+from tests.stats.designs import draw, make_design, make_term, random_design
 
 SEEDS = st.integers(0, 2**32 - 1)
 EXAMPLES = settings(max_examples=30)
@@ -21,33 +30,48 @@ EXAMPLES = settings(max_examples=30)
 ALGEBRA = 1e-9
 # Central differences of step 1e-4 on numbers of order 1 to 1000, Richardson-extrapolated.
 DIFFERENCES = 1e-6
-LANES = 2
+LANES = 8
+PATHS = pytest.mark.parametrize("folded", [False, True], ids=["level by level", "folded"])
 
 
 class Loaded:
     """One voxel's statistics in every lane, and its criterion as a function of theta."""
 
-    def __init__(self, design, y, *, reml=True):
+    def __init__(self, design, y, *, reml=True, folded=False):
         self.design, self.y, self.reml = design, y, reml
-        self.plan = make_plan(design)
-        s = self.plan.structure
-        self.k = allocate_lanes(s, LANES)
-        pattern = allocate_pattern(s)
-        code = compute_pattern(s, self.plan.Q, self.plan.effects, y, False, pattern)
-        assert code == Status.CONVERGED
-        self.scale = np.zeros(2)
-        gamma = np.zeros(design.n_fixef)
-        for lane in range(LANES):
-            args = (pattern, lane, self.k, gamma, self.scale)
-            assert load_voxel(s, self.plan.Q, self.plan.effects, y.copy(), 0.0, *args) == Status.CONVERGED
+        self.plan = plan = make_plan(design)
+        s = plan.structure
         n = int(np.isfinite(y).sum())
         self.nu = n - design.n_fixef if reml else n
-        self.k.weights[:] = np.array([1.0, float(reml), self.nu])[:, None]
+        rules = Rules(reml, 1e-6, 100, False, False, True, 0.0, plan.log_det_R)
+        search, out = allocate_search(s, LANES), allocate_estimates(LANES, plan.n_fixef, plan.n_theta)
+        voxels = np.arange(LANES)
+        queue = Queue(voxels, np.zeros_like(voxels), np.array([0, -1, 0]), np.zeros(y.size))
+        Y = np.tile(y, (LANES, 1))
+        if folded:
+            rest, fold = plan.folded.rest, plan.folded.fold
+            self.k, kr, fl = (
+                allocate_outputs(plan, LANES),
+                allocate_lanes(rest, LANES),
+                allocate_fold(rest, fold, LANES),
+            )
+            scratch = np.zeros((int(fold.sizes[1]), int(fold.sizes[0])))
+            patterns = allocate_pattern(rest), allocate_fold_pattern(rest, fold)
+            where = (s, rest, fold, plan.Q, plan.effects, plan.folded.effects)
+            loaded = load_lanes_folded(*where, Y, queue, rules, self.k, fl, search, *patterns, scratch, out)
+            self.evaluate = lambda: evaluate_folded(rest, fold, self.k, kr, fl)
+        else:
+            self.k = allocate_lanes(s, LANES)
+            where = (s, plan.Q, plan.effects)
+            loaded = load_lanes(*where, Y, queue, rules, self.k, search, allocate_pattern(s), out)
+            self.evaluate = lambda: evaluate(s, self.k)
+        assert loaded == LANES
+        self.scale = search.scale[0]
 
     def __call__(self, theta):
-        """Deviance in the last lane, which is not the one that counts."""
+        """Deviance in the last lane; `slopes` look at the first."""
         self.k.theta[:] = np.asarray(theta)[:, None]
-        evaluate(self.plan.structure, self.k)
+        self.evaluate()
         return self.k.value[LANES - 1]
 
     def slopes(self, theta):
@@ -62,23 +86,39 @@ class Loaded:
         return -(self(theta) + constant + 2 * self.reml * self.plan.log_det_R) / 2
 
 
-def random_problem(seed, *, missing=True):
+def random_problem(seed, *, folded=False):
     rng = np.random.default_rng(seed)
-    design = random_design(rng, n_obs=40)
+    design = foldable_design(rng) if folded else random_design(rng, n_obs=40)
     y = draw(design, rng, "inside")
-    if missing:
-        y[rng.random(y.size) < 0.1] = np.nan
-    problem = Loaded(design, y, reml=bool(rng.integers(2)))
+    y[rng.permutation(y.size)[: rng.integers(6)]] = np.nan
+    problem = Loaded(design, y, reml=bool(rng.integers(2)), folded=folded)
     theta = rng.normal(size=problem.plan.n_theta)
     # Saddle points and boundaries belong to the domain.
     theta[rng.random(theta.size) < 0.15] = 0.0
     return problem, theta
 
 
+def foldable_design(rng):
+    """Subjects seen at the same visits, alone, nested in sites or crossed with raters."""
+    n_visits = int(rng.integers(2, 5))
+    subject = np.repeat(np.arange(14), n_visits)
+    time = np.tile(np.arange(n_visits) - 1.0, 14)
+    one = np.ones(subject.size)
+    X = np.column_stack([one, time, *rng.normal(size=(int(rng.integers(0, 2)), subject.size))])
+    slopes = [time, time**2][: int(rng.integers(0, min(3, n_visits)))]
+    others = [
+        make_term("site", subject // 4, one, *([time] if rng.random() < 0.5 else [])),
+        make_term("rater", rng.permutation(np.arange(subject.size) % 3), one),
+    ]
+    return make_design(X, make_term("subject", subject, one, *slopes), *others[: int(rng.integers(0, 3))])
+
+
 def on_the_users_scale(problem, theta):
     """D (vech, terms in the design's order) of conditioned factors in elimination order."""
     plan = problem.plan
-    ordered = Design(problem.design.X, problem.design.fixef_names, tuple(problem.design.terms[k] for k in plan.term_order))
+    ordered = Design(
+        problem.design.X, problem.design.fixef_names, tuple(problem.design.terms[k] for k in plan.term_order)
+    )
     blocks = {}
     for k, rotation, factor in zip(plan.term_order, plan.rotations, factors_of(theta, ordered), strict=True):
         half = rotation @ factor
@@ -89,7 +129,9 @@ def on_the_users_scale(problem, theta):
 def present(design, y):
     """The design and data of the rows that have a value."""
     keep = np.isfinite(y)
-    terms = [RandomTerm(t.group, t.levels, t.refs[keep], t.effects[keep], t.effect_names) for t in design.terms]
+    terms = [
+        RandomTerm(t.group, t.levels, t.refs[keep], t.effects[keep], t.effect_names) for t in design.terms
+    ]
     return Design(design.X[keep], design.fixef_names, tuple(terms)), y[keep]
 
 
@@ -103,19 +145,21 @@ def derivative(function, theta, step=1e-4):
     return np.array(rows)
 
 
+@PATHS
 @EXAMPLES
-@given(SEEDS)
-def test_evaluate__value_is_the_dense_likelihood(seed):
-    problem, theta = random_problem(seed)
+@given(seed=SEEDS)
+def test_evaluate__value_is_the_dense_likelihood(seed, folded):
+    problem, theta = random_problem(seed, folded=folded)
     D = on_the_users_scale(problem, theta)
     wanted = dense_fit(*present(problem.design, problem.y), D, reml=problem.reml).loglik
     assert problem.loglik(theta) == pytest.approx(wanted, rel=ALGEBRA)
 
 
+@PATHS
 @EXAMPLES
-@given(SEEDS)
-def test_evaluate__score_and_hessian_are_finite_differences(seed):
-    problem, theta = random_problem(seed)
+@given(seed=SEEDS)
+def test_evaluate__score_and_hessian_are_finite_differences(seed, folded):
+    problem, theta = random_problem(seed, folded=folded)
     grad, hess = problem.slopes(theta)
     scale = 1 + np.abs(grad).max()
     np.testing.assert_allclose(grad / scale, derivative(problem, theta) / scale, atol=DIFFERENCES)
@@ -124,10 +168,11 @@ def test_evaluate__score_and_hessian_are_finite_differences(seed):
     np.testing.assert_allclose(hess / scale, columns / scale, atol=DIFFERENCES)
 
 
+@PATHS
 @EXAMPLES
-@given(SEEDS)
-def test_evaluate__tangents_of_the_border_are_finite_differences(seed):
-    problem, theta = random_problem(seed)
+@given(seed=SEEDS)
+def test_evaluate__tangents_of_the_border_are_finite_differences(seed, folded):
+    problem, theta = random_problem(seed, folded=folded)
 
     def border(at):
         problem(at)
@@ -139,38 +184,56 @@ def test_evaluate__tangents_of_the_border_are_finite_differences(seed):
     np.testing.assert_allclose(tangents / scale, derivative(border, theta) / scale, atol=DIFFERENCES)
 
 
-def test_evaluate__lanes_do_not_see_each_other():
-    problem, theta = random_problem(3)
+@PATHS
+def test_evaluate__lanes_do_not_see_each_other(folded):
+    problem, theta = random_problem(3, folded=folded)
     alone = problem(theta), problem.k.grad[:, LANES - 1].copy()
-    problem.k.theta[:, 0] = 17.0
+    problem.k.theta[:] = 17.0
     problem.k.theta[:, 1] = theta
-    evaluate(problem.plan.structure, problem.k)
+    problem.evaluate()
     assert problem.k.value[1] == alone[0]
     np.testing.assert_array_equal(problem.k.grad[:, 1], alone[1])
 
 
-@pytest.mark.parametrize("function", [jacobi_eigh, jacobi_eigh.py_func], ids=["compiled", "python"])
+# Compiled, these have no way in from Python.
 @pytest.mark.parametrize("scale", [1.0, 1e-150, 1e120])
-def test_jacobi_eigh__equals_lapack(function, scale):
+def test_jacobi_eigh__equals_lapack(scale):
     rng = np.random.default_rng(1)
     for size in (1, 2, 3, 6):
         a = rng.normal(size=(size, size))
         a = (a + a.T) * scale
         work, vectors = a.copy(), np.zeros((size, size))
-        function(work, size, vectors)
-        np.testing.assert_allclose(np.sort(np.diag(work)), np.linalg.eigvalsh(a), rtol=1e-10, atol=1e-12 * scale)
+        with inner_functions(jacobi_eigh):
+            jacobi_eigh.py_func(work, size, vectors)
+        np.testing.assert_allclose(
+            np.sort(np.diag(work)), np.linalg.eigvalsh(a), rtol=1e-10, atol=1e-12 * scale
+        )
         np.testing.assert_allclose(vectors @ np.diag(np.diag(work)) @ vectors.T, a, atol=1e-12 * scale * size)
 
 
-@pytest.mark.parametrize("python", [False, True], ids=["compiled", "python"])
-def test_cholesky__solves_and_says_when_it_cannot(python):
-    factorise, solve = (cholesky.py_func, cholesky_solve.py_func) if python else (cholesky, cholesky_solve)
+def test_cholesky__solves_and_says_when_it_cannot():
     root = np.random.default_rng(2).normal(size=(5, 3))
     a = root.T @ root
     factor, x = a.copy(), np.array([1.0, -2.0, 3.0])
-    assert factorise(factor, 3, 1e-10)
-    solve(factor, 3, x)
+    assert cholesky.py_func(factor, 3, 1e-10)
+    cholesky_solve.py_func(factor, 3, x)
     np.testing.assert_allclose(a @ x, [1.0, -2.0, 3.0], rtol=1e-12)
     root[:, 2] = root[:, 0] - root[:, 1]
-    assert not factorise(root.T @ root, 3, 1e-10)
-    assert not factorise(np.full((1, 1), np.nan), 1, 0.0)
+    assert not cholesky.py_func(root.T @ root, 3, 1e-10)
+    assert not cholesky.py_func(np.full((1, 1), np.nan), 1, 0.0)
+
+
+@contextmanager
+def inner_functions(function):
+    """Let a kernel's Python body call the Python bodies of the kernels it names."""
+    names = function.py_func.__globals__
+    compiled = {
+        name: names[name]
+        for name in function.py_func.__code__.co_names
+        if hasattr(names.get(name), "py_func")
+    }
+    names.update({name: kernel.py_func for name, kernel in compiled.items()})
+    try:
+        yield
+    finally:
+        names.update(compiled)
