@@ -11,6 +11,8 @@ from blmm_bids.stats.folding import Folding, make_folding
 from blmm_bids.stats.model import Design, FloatArray, IntArray, RandomTerm
 from blmm_bids.stats.plan_structure import Structure, make_structure
 
+# Condition number of a term's scaled effects from which on they are made orthogonal.
+NEARLY_DEPENDENT = 30.0
 # Doubles that one lane's arrays may have together before they fall out of the caches.
 CACHE_DOUBLES = 200_000
 MIN_LANES, MAX_LANES = 8, 128
@@ -165,17 +167,21 @@ def _folded_plan(design: Design, terms: list[RandomTerm], effects: list[FloatArr
 
 
 def _conditioner(effects: FloatArray, group: str) -> FloatArray:
-    """Lower-triangular T such that the columns of ``effects @ T`` are orthogonal with unit mean square.
+    """Lower-triangular T that gives the columns of ``effects @ T`` unit mean square.
 
-    Calendar years or a slope in milliseconds would otherwise put D's elements on scales that are
-    far apart. Lower triangular, so that the conditioned factor maps back to a Cholesky factor.
+    A slope in milliseconds would otherwise put D's elements on scales that are far apart. Where the
+    columns are nearly dependent, as an intercept and calendar years are, T makes them orthogonal too;
+    elsewhere it does not, since turning the effects lets a large variance hide a small one's digits. Lower
+    triangular, so that the conditioned factor maps back to a Cholesky factor.
     """
     n_obs = effects.shape[0]
-    r_flipped = np.linalg.qr(effects[:, ::-1], mode="r")
-    pivots = np.abs(np.diag(r_flipped))
-    if pivots.min() <= 1e-10 * pivots.max():
+    scales = np.sqrt((effects**2).mean(axis=0))
+    if not (scales > 0).all() or np.linalg.matrix_rank(effects / scales) < effects.shape[1]:
         msg = f"the effects of the random term on '{group}' are linearly dependent; drop one"
         raise DataError(msg)
+    if np.linalg.cond(effects / scales) < NEARLY_DEPENDENT:
+        return np.diag(1.0 / scales)
+    r_flipped = np.linalg.qr(effects[:, ::-1], mode="r")
     inverse = np.linalg.inv(r_flipped) * np.sign(np.diag(r_flipped))
     return np.ascontiguousarray(inverse[::-1, ::-1] * np.sqrt(n_obs))
 

@@ -145,10 +145,11 @@ def test_contrast_maps__no_random_terms_equal_statsmodels_ols(choice):
         one, joint = ols.t_test(L[1]), ols.f_test(L)
         assert t["t"][v] == pytest.approx(one.tvalue.item(), rel=1e-8)
         assert t["se"][v] == pytest.approx(one.sd.item(), rel=1e-8)
-        assert 10 ** -t["logp2"][v] == pytest.approx(one.pvalue.item(), rel=1e-6)
         assert f["F"][v] == pytest.approx(float(joint.fvalue), rel=1e-7)
-        assert f["p"][v] == pytest.approx(float(joint.pvalue), rel=1e-6)
+        # The information of ML counts n where the residual has n - p.
         if choice != "ml-expected":
+            assert 10 ** -t["logp2"][v] == pytest.approx(one.pvalue.item(), rel=1e-6)
+            assert f["p"][v] == pytest.approx(float(joint.pvalue), rel=1e-6)
             assert t["dof"][v] == pytest.approx(ols.df_resid, rel=1e-9)
             assert f["dof"][v] == pytest.approx(ols.df_resid, rel=1e-9)
 
