@@ -83,7 +83,9 @@ def app_parser() -> argparse.ArgumentParser:
         description="Linear mixed models at every voxel of a BIDS derivatives dataset.",
         epilog="Every option may be spelt with underscores too (--participant_label).",
     )
-    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="derivatives dataset, or a raw one with -d")
+    parser.add_argument(
+        "bids_dir", type=Path, metavar="BIDS_DIR", help="derivatives dataset, or a raw one with -d"
+    )
     parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="where the output dataset goes")
     parser.add_argument("analysis_level", metavar="{group,dataset}", help="the two are synonyms")
     parser.add_argument("--version", action="version", version=f"blmm_bids {__version__}")
@@ -96,14 +98,18 @@ def app_parser() -> argparse.ArgumentParser:
 
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-m", "--model", type=Path, metavar="SPEC", help="BIDS Stats Models file, JSON or YAML")
-    group.add_argument("--formula", metavar="TEXT", help="lme4 formula, in place of a spec: 'age + sex + (1 | subject)'")
+    group.add_argument(
+        "-m", "--model", type=Path, metavar="SPEC", help="BIDS Stats Models file, JSON or YAML"
+    )
+    group.add_argument(
+        "--formula", metavar="TEXT", help="lme4 formula, in place of a spec: 'age + sex + (1 | subject)'"
+    )
     group.add_argument(
         "--contrast",
         action="append",
         default=[],
         metavar="NAME=EXPR",
-        help="linear expression over design columns ('sex[T.M] - 2*age'); rows separated by ';' give F; may be repeated",
+        help="linear expression over design columns ('sex[T.M] - 2*age'); rows separated by ';' give F",
     )
 
 
@@ -115,7 +121,9 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-t", "--task-label", "--task-id", help="tasks to use", **many)  # type: ignore[arg-type]
     group.add_argument("--space", help="spaces to use", **many)  # type: ignore[arg-type]
     group.add_argument("--res", help="resolutions to use", **many)  # type: ignore[arg-type]
-    group.add_argument("--bids-filter-file", type=Path, metavar="FILE", help="JSON of entities and labels; null: absent")
+    group.add_argument(
+        "--bids-filter-file", type=Path, metavar="FILE", help="JSON of entities and labels; null: absent"
+    )
     group.add_argument(
         "-d",
         "--derivatives",
@@ -125,38 +133,72 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
         metavar="[NAME=]PATH",
         help="derivatives datasets to read images, masks and tables from",
     )
-    group.add_argument("--bids-database-dir", type=Path, metavar="PATH", help="pybids database to use or make")
+    group.add_argument(
+        "--bids-database-dir", type=Path, metavar="PATH", help="pybids database to use or make"
+    )
     group.add_argument("--participants-tsv", type=Path, metavar="FILE", help="in place of the datasets' own")
-    group.add_argument("--skip-bids-validation", action="store_true", help="accept a dataset without description")
+    group.add_argument(
+        "--skip-bids-validation", action="store_true", help="accept a dataset without description"
+    )
     group.add_argument("--validate", action="store_true", help="run bids-validator-deno on BIDS_DIR first")
 
 
 def _add_masks(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--mask", metavar="FILE|template|none", default="none", help="explicit mask (default: none)")
-    group.add_argument("--resample-mask", action="store_true", help="bring a mask on another grid to the images'")
     group.add_argument(
-        "--input-masks", choices=("auto", "none"), default="auto", help="use the images' own masks (default: auto)"
+        "--mask", metavar="FILE|template|none", default="none", help="explicit mask (default: none)"
+    )
+    group.add_argument(
+        "--resample-mask", action="store_true", help="bring a mask on another grid to the images'"
+    )
+    group.add_argument(
+        "--input-masks",
+        choices=("auto", "none"),
+        default="auto",
+        help="use the images' own masks (default: auto)",
     )
     group.add_argument("--min-n", type=int, metavar="N", help="images that a voxel needs")
-    group.add_argument("--min-percent", type=float, metavar="0..1", help="share of images a voxel needs (default: 0.5)")
+    group.add_argument(
+        "--min-percent", type=float, metavar="0..1", help="share of images a voxel needs (default: 0.5)"
+    )
     group.add_argument("--data-mask-threshold", type=float, metavar="X", help="values below X are missing")
     group.add_argument(
-        "--zeros", choices=("missing", "data"), default="missing", help="what an exact 0 is (default: missing)"
+        "--zeros",
+        choices=("missing", "data"),
+        default="missing",
+        help="what an exact 0 is (default: missing)",
     )
     group.add_argument(
-        "--affine-tolerance", type=float, default=1e-3, metavar="MM", help="how far apart images may lie (default: 0.001)"
+        "--affine-tolerance",
+        type=float,
+        default=1e-3,
+        metavar="MM",
+        help="how far apart images may lie (default: 0.001)",
     )
 
 
 def _add_compute(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--nprocs", "--n-cpus", type=int, metavar="N", help="worker processes (default: all processors)")
-    group.add_argument("--mem", "--mem-mb", metavar="SIZE", help="total memory: MB when bare, or with K, M, G, T")
-    group.add_argument("-w", "--work-dir", type=Path, metavar="PATH", help="working files (default: OUTPUT_DIR/.work, removed at the end)")
-    group.add_argument("--clean-workdir", action="store_true", help="delete this run's working files at its end")
+    group.add_argument(
+        "--nprocs", "--n-cpus", type=int, metavar="N", help="worker processes (default: all processors)"
+    )
+    group.add_argument(
+        "--mem", "--mem-mb", metavar="SIZE", help="total memory: MB when bare, or with K, M, G, T"
+    )
+    group.add_argument(
+        "-w",
+        "--work-dir",
+        type=Path,
+        metavar="PATH",
+        help="working files (default: OUTPUT_DIR/.work, removed at the end)",
+    )
+    group.add_argument(
+        "--clean-workdir", action="store_true", help="delete this run's working files at its end"
+    )
     group.add_argument(
         "--resume", action=argparse.BooleanOptionalAction, default=True, help="use what an earlier run left"
     )
-    group.add_argument("--cluster", default="local", metavar="BACKEND", help="where workers run (default: local)")
+    group.add_argument(
+        "--cluster", default="local", metavar="BACKEND", help="where workers run (default: local)"
+    )
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
@@ -185,7 +227,10 @@ def normalise(arguments: Sequence[str]) -> list[str]:
 def _run_app(arguments: list[str]) -> int:
     args = app_parser().parse_args(normalise(arguments))
     if args.analysis_level not in LEVELS:
-        msg = f"analysis level '{args.analysis_level}': wanted one of {', '.join(LEVELS)}; lower levels' outputs are read, not made"
+        msg = (
+            f"analysis level '{args.analysis_level}': wanted one of {', '.join(LEVELS)}; lower levels' outputs "
+            "are read, not made"
+        )
         raise LevelError(msg)
     settings = _settings(args, tuple(arguments))
     from blmm_bids.app.bids_app import run
@@ -297,7 +342,9 @@ def _contrast(text: str) -> ContrastSpec:
 
     name, equals, expression = text.partition("=")
     if not equals or not name.strip() or not expression.strip():
-        msg = f"--contrast {text}: wanted NAME=EXPR, such as --contrast 'older=age' or 'diff=sex[T.M] - 2*age'"
+        msg = (
+            f"--contrast {text}: wanted NAME=EXPR, such as --contrast 'older=age' or 'diff=sex[T.M] - 2*age'"
+        )
         raise UsageError(msg)
     return ContrastSpec(name=name.strip(), expression=expression.strip())
 
@@ -331,9 +378,13 @@ def _run_fit(arguments: list[str]) -> int:
 
 
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--nprocs", "--n-cpus", type=int, metavar="N", help="worker processes (default: numNodes, or all)")
+    parser.add_argument(
+        "--nprocs", "--n-cpus", type=int, metavar="N", help="worker processes (default: numNodes, or all)"
+    )
     parser.add_argument("--mem", "--mem-mb", metavar="SIZE", help="total memory (default: MAXMEM a worker)")
-    parser.add_argument("-w", "--work-dir", type=Path, metavar="PATH", help="working files (default: outdir/blmm_work)")
+    parser.add_argument(
+        "-w", "--work-dir", type=Path, metavar="PATH", help="working files (default: outdir/blmm_work)"
+    )
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
     parser.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -342,7 +393,9 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
 def _run_compare(arguments: list[str]) -> int:
     parser = _Parser(prog="blmm-compare", description="Likelihood ratio test between two finished runs.")
     for name in ("smaller", "larger"):
-        parser.add_argument(name, metavar=name.upper(), help="output directory, DIR:NODE where it has several nodes")
+        parser.add_argument(
+            name, metavar=name.upper(), help="output directory, DIR:NODE where it has several nodes"
+        )
     parser.add_argument("outdir", type=Path, metavar="OUTDIR", help="where the maps go")
     parser.add_argument("--version", action="version", version=f"blmm_bids {__version__}")
     parser.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")

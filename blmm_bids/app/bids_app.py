@@ -37,7 +37,7 @@ from blmm_bids.outputs.workdir import WorkDir
 from blmm_bids.outputs.write import check_names, leftover_files, write_unit
 from blmm_bids.report.page import write_reports
 from blmm_bids.stages import Fitted, Prepared, Problem, fit, gather, prepare
-from blmm_bids.stats.model import FitOptions
+from blmm_bids.stats.model import FitOptions, IntArray
 
 LOGGER = logging.getLogger(__name__)
 DEFAULT_MIN_PERCENT = 0.5
@@ -141,7 +141,9 @@ def _open_directories(settings: Settings) -> WorkDir:
         logs.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(logs / "blmm_bids.log", mode="w", encoding="utf-8")
     except OSError as error:
-        msg = f"OUTPUT_DIR {settings.output_dir} cannot be written: {error.strerror or error}; name another one"
+        msg = (
+            f"OUTPUT_DIR {settings.output_dir} cannot be written: {error.strerror or error}; name another one"
+        )
         raise OutputError(msg) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger("blmm_bids").addHandler(handler)
@@ -169,7 +171,9 @@ def _prepare_units(settings: Settings, runner: Runner, failures: list[str]) -> l
             found[node.group_by] = find_observations(settings.dataset, settings.selection, node.group_by)
             for warning in found[node.group_by].warnings:
                 LOGGER.warning("%s", warning)
-        planned += [(node, group, obs) for group, obs in group_observations(found[node.group_by], node.group_by)]
+        planned += [
+            (node, group, obs) for group, obs in group_observations(found[node.group_by], node.group_by)
+        ]
     for node, group, observations in planned:
         unit = _attempt(
             title(node, group),
@@ -208,7 +212,9 @@ def _prepare_unit(
     images = tuple(observations.paths[row] for row in built.rows)
     masks = settings.masks
     options = node.options
-    threshold = options.data_mask_threshold if masks.data_mask_threshold is None else masks.data_mask_threshold
+    threshold = (
+        options.data_mask_threshold if masks.data_mask_threshold is None else masks.data_mask_threshold
+    )
     problem = Problem(
         design=built.design,
         contrasts=built.contrasts,
@@ -232,7 +238,7 @@ def _prepare_unit(
 
 
 def _with_qualified(node: NodeSpec, observations: Observations) -> pd.DataFrame:
-    """The table, with a column under each qualified name (``participants.age``) that the node uses."""
+    """Add a column under each qualified name (``participants.age``) that the node uses to the table."""
     table = observations.table
     used = f"{node.formula_text} {node.transformations}"
     aliases = {
@@ -264,7 +270,10 @@ def _explicit_mask(settings: Settings, observations: Observations, grid: Grid) -
     if masks.mask == "template":
         space = observations.constant_entities.get("space")
         if space is None:
-            msg = "--mask template: the images have no single space entity, so the template is not known; give --mask FILE"
+            msg = (
+                "--mask template: the images have no single space entity, so the template is not known; "
+                "give --mask FILE"
+            )
             raise DataError(msg)
         return template_mask(space, grid)
     return read_mask(masks.mask, grid, resample=masks.resample_mask, affine_tolerance=masks.affine_tolerance)
@@ -298,7 +307,7 @@ def _run_outputs(settings: Settings, units: list[Unit]) -> RunOutputs:
     )
 
 
-def _unit_outputs(settings: Settings, unit: Unit, voxels: Any, fitted: Fitted | None) -> UnitOutputs:
+def _unit_outputs(settings: Settings, unit: Unit, voxels: IntArray, fitted: Fitted | None) -> UnitOutputs:
     problem, observations = unit.prepared.problem, unit.observations
     return UnitOutputs(
         node=unit.node.name,
@@ -329,9 +338,7 @@ def _unit_outputs(settings: Settings, unit: Unit, voxels: Any, fitted: Fitted | 
     )
 
 
-def _finish(
-    run_outputs: RunOutputs, results: list[UnitResult], compared: list[Path], started: float
-) -> None:
+def _finish(run_outputs: RunOutputs, results: list[UnitResult], compared: list[Path], started: float) -> None:
     """Texts and pages that need all results, and the closing lines."""
     if not results:
         return

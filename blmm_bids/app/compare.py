@@ -31,7 +31,9 @@ def run_compare(smaller: str, larger: str, outdir: Path) -> int:
     outdir = outdir.absolute()
     for place in (smaller, larger):
         if outdir.exists() and split_place(place)[0].resolve() == outdir.resolve():
-            msg = f"OUTDIR {outdir} is one of the runs compared, whose mask it would replace; name another one"
+            msg = (
+                f"OUTDIR {outdir} is one of the runs compared, whose mask it would replace; name another one"
+            )
             raise UsageError(msg)
     comparison = compare_finished(read_finished(smaller), read_finished(larger))
     for notice in comparison.notices:

@@ -64,8 +64,9 @@ def _compare(
     problems = first.fitted.prepared.problem, second.fitted.prepared.problem
     if problems[0].images != problems[1].images:
         msg = (
-            f"cannot compare '{one.node}' with '{two.node}': they were fitted to {len(problems[0].images)} and "
-            f"{len(problems[1].images)} images that are not the same; drop the same rows in both (DropNA, Filter)"
+            f"cannot compare '{one.node}' with '{two.node}': they were fitted to {len(problems[0].images)} "
+            f"and {len(problems[1].images)} images that are not the same; drop the same rows in both "
+            "(DropNA, Filter)"
         )
         raise DataError(msg)
     notice = ""

@@ -78,7 +78,10 @@ def _problem(config: ReferenceConfig) -> Problem:
         else read_mask(config.analysis_mask, grid, resample=False, affine_tolerance=AFFINE_TOLERANCE)
     )
     if config.min_n is not None and config.min_n > design.n_obs:
-        msg = f"{config.path}: MinN {config.min_n} is more than the {design.n_obs} images, so no voxel can have as many"
+        msg = (
+            f"{config.path}: MinN {config.min_n} is more than the {design.n_obs} images, so no voxel can have "
+            "as many; lower it"
+        )
         raise DataError(msg)
     share = math.ceil((config.min_percent or 0.0) * design.n_obs - 1e-9)
     return Problem(
@@ -95,7 +98,7 @@ def _problem(config: ReferenceConfig) -> Problem:
 
 
 def _cluster(config: ReferenceConfig, cluster: ClusterOptions) -> ClusterOptions:
-    """The config's backend and workers where the command line says nothing; MAXMEM is a worker's share."""
+    """Take the config's backend and workers where the command line says nothing; MAXMEM is one worker's."""
     options = replace(cluster, backend=config.cluster_type)
     if options.backend != "local":
         return replace(options, n_workers=config.n_nodes)

@@ -31,9 +31,13 @@ def show_units(units: Sequence[Unit]) -> None:
             design.n_fixef,
         )
         for term in design.terms:
-            LOGGER.info("  random: (%s | %s), %d levels", " + ".join(term.effect_names), term.group, term.n_levels)
+            LOGGER.info(
+                "  random: (%s | %s), %d levels", " + ".join(term.effect_names), term.group, term.n_levels
+            )
         for variable in unit.built.variables:
-            levels = ", ".join(f"{level} {count}" for level, count in zip(variable.levels, variable.counts, strict=False))
+            levels = ", ".join(
+                f"{level} {count}" for level, count in zip(variable.levels, variable.counts, strict=False)
+            )
             detail = f"reference {variable.reference}; {levels}" if variable.kind == "categorical" else ""
             LOGGER.debug("  %s: %s %s", variable.name, variable.kind, detail)
         LOGGER.info(
@@ -65,9 +69,13 @@ def write_dry_run(output_dir: Path, units: Sequence[Unit]) -> None:
             msg = f"{path} cannot be written: {error.strerror or error}; name another OUTPUT_DIR"
             raise OutputError(msg) from error
         for variable in unit.built.variables:
-            counts = ", ".join(f"{a}: {n}" for a, n in zip(variable.levels[:20], variable.counts[:20], strict=False))
+            counts = ", ".join(
+                f"{a}: {n}" for a, n in zip(variable.levels[:20], variable.counts[:20], strict=False)
+            )
             reference = f", reference {variable.reference}" if variable.kind == "categorical" else ""
-            LOGGER.info("  %s: %s%s %s", variable.name, variable.kind, reference, f"({counts})" if counts else "")
+            LOGGER.info(
+                "  %s: %s%s %s", variable.name, variable.kind, reference, f"({counts})" if counts else ""
+            )
         LOGGER.info("dry run: %s", path)
 
 

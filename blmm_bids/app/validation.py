@@ -26,10 +26,14 @@ def validate_input(bids_dir: Path) -> None:
     """
     program = shutil.which(VALIDATOR) or shutil.which(VALIDATOR, path=str(Path(sys.executable).parent))
     if program is None:
-        msg = f"--validate needs {VALIDATOR}, which is not installed: pip install {VALIDATOR}, or leave --validate out"
+        msg = (
+            f"--validate needs {VALIDATOR}, which is not installed: pip install {VALIDATOR}, or leave "
+            "--validate out"
+        )
         raise MissingInputError(msg)
     done = subprocess.run([program, str(bids_dir)], capture_output=True, text=True, check=False)  # noqa: S603
     LOGGER.debug("%s", done.stdout)
     if done.returncode != 0:
-        msg = f"{bids_dir} has BIDS errors:\n{(done.stdout or done.stderr).strip()}\nMend them, or leave --validate out"
+        found = (done.stdout or done.stderr).strip()
+        msg = f"{bids_dir} has BIDS errors:\n{found}\nMend them, or leave --validate out"
         raise InvalidBIDSError(msg)

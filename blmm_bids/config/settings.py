@@ -144,12 +144,10 @@ class Settings:
     @property
     def nodes(self) -> tuple[Any, ...]:
         """The spec's nodes with the command line's contrasts."""
-        return tuple(
-            replace(node, contrasts=(*node.contrasts, *self.contrasts)) for node in self.spec.nodes
-        )
+        return tuple(replace(node, contrasts=(*node.contrasts, *self.contrasts)) for node in self.spec.nodes)
 
     def as_mapping(self) -> dict[str, Any]:
-        """Settings as JSON can hold them, for ``logs/settings.json``; no path outside of the datasets."""
+        """Give the settings as JSON can hold them, for ``logs/settings.json``; a path is its name alone."""
         return {
             "Filters": _plain(self.filters),
             "Masks": _plain(self.masks),
@@ -176,15 +174,15 @@ def parse_outputs(text: str) -> tuple[OutputLevel, tuple[OutputSeries, ...]]:
     if wrong or level is None:
         what = f"'{wrong[0]}' is not known or not in its place" if wrong else "the level comes first"
         msg = (
-            f"--outputs {text}: {what}; wanted {', '.join(OUTPUT_LEVELS[:-1])} or {OUTPUT_LEVELS[-1]}, then "
-            f"what to add of {' and '.join(OUTPUT_SERIES)}, such as --outputs default,{','.join(OUTPUT_SERIES)}"
+            f"--outputs {text}: {what}; wanted {', '.join(OUTPUT_LEVELS[:-1])} or {OUTPUT_LEVELS[-1]}, "
+            f"then what to add of {' and '.join(OUTPUT_SERIES)}, such as --outputs default,{','.join(OUTPUT_SERIES)}"
         )
         raise UsageError(msg)
     return level, tuple(name for name in OUTPUT_SERIES if name in added)
 
 
-def _plain(value: Any) -> Any:
-    """Records, tuples and paths as JSON types; a path is its name alone."""
+def _plain(value: object) -> object:
+    """Turn records, tuples and paths into JSON types; a path is its name alone."""
     if isinstance(value, Path):
         return value.name
     if isinstance(value, Mapping):

@@ -318,9 +318,7 @@ def _spec(
     return MapSpec(quantity, entities, filename, key, column, subject, contrast, names or {})
 
 
-def _refuse_collisions(
-    specs: Sequence[MapSpec], advice: str = "rename one of them in the model"
-) -> None:
+def _refuse_collisions(specs: Sequence[MapSpec], advice: str = "rename one of them in the model") -> None:
     # Case is ignored since macOS's usual file system does, and would keep only one of the two.
     first_of: dict[str, MapSpec] = {}
     for spec in specs:

@@ -26,7 +26,7 @@ from blmm_bids.stages.records import (
     Prepared,
     slab_name,
 )
-from blmm_bids.stats.fit import fit_voxels
+from blmm_bids.stats.fit import compile_kernels, fit_voxels
 from blmm_bids.stats.inference import contrast_maps
 from blmm_bids.stats.model import Contrast, Design, FitOptions, FloatArray
 from blmm_bids.stats.modes import conditional_modes
@@ -68,6 +68,8 @@ def fit(runner: Runner, work_dir: WorkDir, prepared: Prepared, gathered: Gathere
     sizes = {span.index: int(keep[span.start : span.stop].sum()) for span in spans}
     n_undone = sum(sizes[span.index] for span in undone)
     work_dir.require_space(SERIES_ITEMSIZE * n_undone * sum(problem.n_series_maps(key) for key in slabs))
+    if undone and runner.n_workers > 1:
+        compile_kernels(prepared.checked.dtype)
     progress = Progress("voxels fitted", int(keep.sum()), int(keep.sum()) - n_undone)
     for index, _ in runner.map(fit_block, undone, label="block", shared=(task,)):
         progress.add(sizes[undone[index].index])

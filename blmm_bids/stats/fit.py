@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blmm_bids.errors import DataError
-from blmm_bids.stats.model import Fit, FitOptions, FloatArray, IntArray, Status
-from blmm_bids.stats.plan import DesignPlan
+from blmm_bids.stats.model import Design, Fit, FitOptions, FloatArray, IntArray, RandomTerm, Status
+from blmm_bids.stats.plan import DesignPlan, make_plan
 
 # lme4's isSingular: a diagonal element of the relative covariance factor below this.
 SINGULAR_TOLERANCE = 1e-4
@@ -70,6 +70,31 @@ def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -
         eta_cov=out.eta_cov,
         vcov_grad=out.vcov_grad,
     )
+
+
+def compile_kernels(dtype: np.dtype[np.generic]) -> None:
+    """Compile what `fit_voxels` needs for values of a type, or load it from numba's cache.
+
+    One process that does so before many start saves each of the others the same minute.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        float32 or float64.
+    """
+    refs = np.repeat(np.arange(4), 4)
+    crossed = np.tile(np.arange(2), 8)
+    ones = np.ones((16, 1))
+    # Slopes that differ between subjects cannot be folded; plain intercepts can.
+    slopes = np.column_stack([ones, np.arange(16.0) ** 1.5 - 10 * refs])
+    y = np.sin(np.arange(16.0) ** 2)[None, :].astype(dtype)
+    for effects in (ones, slopes):
+        names = ("1", "2")[: effects.shape[1]]
+        terms = (
+            RandomTerm("a", ("1", "2", "3", "4"), refs, effects, names),
+            RandomTerm("b", ("1", "2"), crossed, ones, ("1",)),
+        )
+        fit_voxels(make_plan(Design(ones, ("1",), terms)), y, FitOptions())
 
 
 def sort_patterns(y: NDArray[np.floating]) -> tuple[IntArray, IntArray]:
