@@ -228,7 +228,7 @@ def _run_app(arguments: list[str]) -> int:
     args = app_parser().parse_args(normalise(arguments))
     if args.analysis_level not in LEVELS:
         msg = (
-            f"analysis level '{args.analysis_level}': wanted one of {', '.join(LEVELS)}; lower levels' outputs "
+            f"analysis level '{args.analysis_level}': not one of {', '.join(LEVELS)}; lower levels' outputs "
             "are read, not made"
         )
         raise LevelError(msg)

@@ -72,7 +72,7 @@ def _compare(
     notice = ""
     fits = first.fitted, second.fitted
     if _needs_ml(fits):
-        notice = "Both models were refitted by ML for this comparison, since their REML criteria cannot be compared."
+        notice = "Both models were refitted by ML here: their REML criteria cannot be compared."
         LOGGER.info("comparing '%s' with '%s': %s", one.node, two.node, notice)
         fits = _refit(fits[0], runner, work_dir), _refit(fits[1], runner, work_dir)
     reml = fits[0].prepared.problem.options.reml

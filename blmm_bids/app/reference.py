@@ -79,7 +79,7 @@ def _problem(config: ReferenceConfig) -> Problem:
     )
     if config.min_n is not None and config.min_n > design.n_obs:
         msg = (
-            f"{config.path}: MinN {config.min_n} is more than the {design.n_obs} images, so no voxel can have "
+            f"{config.path}: MinN {config.min_n} is more than the {design.n_obs} images, no voxel can have "
             "as many; lower it"
         )
         raise DataError(msg)

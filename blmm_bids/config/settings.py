@@ -175,7 +175,7 @@ def parse_outputs(text: str) -> tuple[OutputLevel, tuple[OutputSeries, ...]]:
         what = f"'{wrong[0]}' is not known or not in its place" if wrong else "the level comes first"
         msg = (
             f"--outputs {text}: {what}; wanted {', '.join(OUTPUT_LEVELS[:-1])} or {OUTPUT_LEVELS[-1]}, "
-            f"then what to add of {' and '.join(OUTPUT_SERIES)}, such as --outputs default,{','.join(OUTPUT_SERIES)}"
+            f"then {' and '.join(OUTPUT_SERIES)}, as in --outputs default,{','.join(OUTPUT_SERIES)}"
         )
         raise UsageError(msg)
     return level, tuple(name for name in OUTPUT_SERIES if name in added)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -33,6 +33,8 @@ LOGLIK_TOLERANCE = 1e-6
 ALGEBRA = 1e-7
 # Two searches that end by the same rule: the error of each is the square root of its tolerance at most.
 TWO_SEARCHES = {"rtol": 1e-4, "atol": 1e-5}
+# A Newton search takes about ten evaluations, a boundary or variances of 1e6 some tens.
+MANY_ITERATIONS = 300
 NAMES = [field.name for field in fields(Fit)]
 
 
@@ -143,6 +145,7 @@ def test_fit_voxels__finds_optima_on_and_near_the_boundary(factor, noise, reml):
     noise_part = noise * rng.normal(size=(3, design.n_obs))
     Y = noise_part + np.einsum("oe,voe->vo", term.effects, b[:, term.refs])
     fit = fit_design(design, Y, reml=reml)
+    assert fit.n_iter.max() < MANY_ITERATIONS
     for v, y in enumerate(Y):
         best = best_loglik(design, y, reml=reml, n_starts=2)
         gap = fit.loglik[v] - best
@@ -151,6 +154,24 @@ def test_fit_voxels__finds_optima_on_and_near_the_boundary(factor, noise, reml):
         D[np.triu_indices(len(factor))] = fit.D[v]
         smallest = np.linalg.eigvalsh(D, UPLO="U").min()
         assert smallest > -1e-10 * (1 + np.abs(D).max())
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 10.0, 100.0])
+@pytest.mark.parametrize("n_effects", [1, 2, 3])
+def test_fit_voxels__folding_equal_levels_changes_rounding_only(n_effects, scale):
+    design, rng = slopes_design(n_effects)
+    site = make_term("site", design.terms[0].refs // 4, np.ones(design.n_obs))
+    for terms in (design.terms, (*design.terms, site)):
+        each = make_design(design.X, *terms)
+        b = scale * rng.normal(size=(10, 12, n_effects))
+        Y = np.einsum("oe,voe->vo", design.terms[0].effects, b[:, design.terms[0].refs])
+        Y = with_missing(Y + rng.normal(size=Y.shape), rng, share=0.03)
+        plan = make_plan(each)
+        assert plan.folded is not None
+        folded, plain = (fit_voxels(p, Y, FitOptions()) for p in (plan, replace(plan, folded=None)))
+        np.testing.assert_array_equal(folded.status, plain.status)
+        np.testing.assert_allclose(folded.loglik, plain.loglik, rtol=0, atol=1e-6)
+        assert max(folded.n_iter.max(), plain.n_iter.max()) < MANY_ITERATIONS
 
 
 def test_fit_voxels__does_not_mind_units_of_effects():
