@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from blmm_bids.bids.names import to_label
 from blmm_bids.cluster import format_memory
 from blmm_bids.errors import OutputError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from blmm_bids.app.bids_app import Unit
 
 LOGGER = logging.getLogger(__name__)
+# Rows of the dry run's table that a terminal is given; the file has all.
+SHOWN_ROWS = 20
 
 
 def show_units(units: Sequence[Unit]) -> None:
@@ -61,9 +64,10 @@ def write_dry_run(output_dir: Path, units: Sequence[Unit]) -> None:
     for unit in units:
         table = image_table(unit)
         labels = "".join(f"_{name}-{label}" for name, label in unit.group.items())
-        path = output_dir / f"dry-run_node-{unit.node.name}{labels}.tsv"
+        # Below logs/, where a later run's dataset may have it.
+        path = output_dir / "logs" / f"dry-run_node-{to_label(unit.node.name)}{labels}.tsv"
         try:
-            output_dir.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             table.to_csv(path, sep="\t", na_rep="n/a", index=False)
         except OSError as error:
             msg = f"{path} cannot be written: {error.strerror or error}; name another OUTPUT_DIR"
@@ -76,6 +80,10 @@ def write_dry_run(output_dir: Path, units: Sequence[Unit]) -> None:
             LOGGER.info(
                 "  %s: %s%s %s", variable.name, variable.kind, reference, f"({counts})" if counts else ""
             )
+        shown = table.drop(columns="masks").head(SHOWN_ROWS)
+        LOGGER.info("%s", shown.to_string(index=False, na_rep="n/a", max_colwidth=60))
+        if len(table) > SHOWN_ROWS:
+            LOGGER.info("… and %d more images in the table", len(table) - SHOWN_ROWS)
         LOGGER.info("dry run: %s", path)
 
 
