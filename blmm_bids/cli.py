@@ -98,9 +98,7 @@ def app_parser() -> argparse.ArgumentParser:
 
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "-m", "--model", type=Path, metavar="SPEC", help="BIDS Stats Models file, JSON or YAML"
-    )
+    group.add_argument("-m", "--model", type=Path, metavar="SPEC", help="BIDS Stats Models file, JSON/YAML")
     group.add_argument(
         "--formula", metavar="TEXT", help="lme4 formula, in place of a spec: 'age + sex + (1 | subject)'"
     )
@@ -134,22 +132,16 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
         help="derivatives datasets to read images, masks and tables from",
     )
     group.add_argument(
-        "--bids-database-dir", type=Path, metavar="PATH", help="pybids database to use or make"
+        "--bids-database-dir", type=Path, metavar="PATH", help="pybids database, made if absent"
     )
     group.add_argument("--participants-tsv", type=Path, metavar="FILE", help="in place of the datasets' own")
-    group.add_argument(
-        "--skip-bids-validation", action="store_true", help="accept a dataset without description"
-    )
+    group.add_argument("--skip-bids-validation", action="store_true", help="accept an undescribed dataset")
     group.add_argument("--validate", action="store_true", help="run bids-validator-deno on BIDS_DIR first")
 
 
 def _add_masks(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--mask", metavar="FILE|template|none", default="none", help="explicit mask (default: none)"
-    )
-    group.add_argument(
-        "--resample-mask", action="store_true", help="bring a mask on another grid to the images'"
-    )
+    group.add_argument("--mask", metavar="FILE|template|none", default="none", help="explicit mask")
+    group.add_argument("--resample-mask", action="store_true", help="bring the mask to the images' grid")
     group.add_argument(
         "--input-masks",
         choices=("auto", "none"),

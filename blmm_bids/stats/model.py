@@ -55,8 +55,8 @@ _STATUS_SENTENCES = {
         "one (lme4's isSingular). The estimates are the maximum and may be used."
     ),
     Status.MAX_ITER: (
-        "Stopped at the iteration limit; the best estimate so far is kept. Raise MaxIter or "
-        "simplify the random effects."
+        "Stopped before the tolerance was met: at the iteration limit, or where rounding hides any "
+        "gain; the best estimate so far is kept. Raise MaxIter or Tol, or simplify the random effects."
     ),
     Status.TOO_FEW_IMAGES: "Not fitted: no more images here than the model has fixed effects plus one.",
     Status.RANK_DEFICIENT: (

@@ -163,7 +163,10 @@ def z_from_t(t: ArrayLike, df: ArrayLike) -> FloatArray:
         z, of the sign of ``t``.
     """
     t_values, df_values = _broadcast(t, df)
-    z = z_from_log_sf(log_sf_t(np.abs(t_values), df_values))
+    size = np.abs(t_values)
+    z = z_from_log_sf(log_sf_t(size, df_values))
+    # With infinite df t is the deviate itself, also where its tail's log overflows.
+    z = np.where(np.isposinf(df_values), size, z)
     return np.copysign(np.where(t_values == 0, 0.0, z), t_values)
 
 

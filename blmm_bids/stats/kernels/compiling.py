@@ -41,6 +41,7 @@ if not os.environ.get("NUMBA_CACHE_DIR"):
 _OPTIONS: Any = {"cache": True, "fastmath": {"contract"}, "error_model": "numpy", "nogil": True}
 kernel: Any = numba.njit(**_OPTIONS)
 # For kernels that only kernels call: without the wrappers for Python, whose unpacking of records of
-# arrays takes longer to compile than most kernels.
+# arrays takes longer to compile than most kernels. Called from Python they crash the interpreter; their
+# ``py_func`` does not.
 _NO_WRAPPERS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 inner: Any = numba.njit(**_OPTIONS, **_NO_WRAPPERS)
