@@ -169,7 +169,7 @@ def _find_masks(
         return masks, []
     return masks, [
         f"{len(unmasked)} of {len(images)} images have no mask of their own (no 'Mask' in a sidecar, "
-        f"no _mask of the same stem, no desc-brain_mask), the first being {unmasked[0].path}"
+        f"no _mask of the same stem, no desc-brain_mask), the first being {unmasked[0].path.name}"
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -26,11 +27,13 @@ from blmm_bids.stages.records import (
     Prepared,
     slab_name,
 )
-from blmm_bids.stats.fit import compile_kernels, fit_voxels
+from blmm_bids.stats.fit import STEPS, compile_step, fit_voxels
 from blmm_bids.stats.inference import contrast_maps
 from blmm_bids.stats.model import Contrast, Design, FitOptions, FloatArray
 from blmm_bids.stats.modes import conditional_modes
 from blmm_bids.stats.plan import DesignPlan
+
+LOGGER = logging.getLogger(__name__)
 
 
 def fit(runner: Runner, work_dir: WorkDir, prepared: Prepared, gathered: Gathered) -> Fitted:
@@ -69,7 +72,10 @@ def fit(runner: Runner, work_dir: WorkDir, prepared: Prepared, gathered: Gathere
     n_undone = sum(sizes[span.index] for span in undone)
     work_dir.require_space(SERIES_ITEMSIZE * n_undone * sum(problem.n_series_maps(key) for key in slabs))
     if undone and runner.n_workers > 1:
-        compile_kernels(prepared.checked.dtype)
+        LOGGER.debug("compiling the kernels, or loading them from the cache")
+        shared = (prepared.checked.dtype.name, prepared.plan.folded is not None)
+        for _ in runner.map(compile_step, STEPS, label="kernel", shared=shared):
+            pass
     progress = Progress("voxels fitted", int(keep.sum()), int(keep.sum()) - n_undone)
     for index, _ in runner.map(fit_block, undone, label="block", shared=(task,)):
         progress.add(sizes[undone[index].index])

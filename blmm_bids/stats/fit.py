@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,11 @@ from blmm_bids.errors import DataError
 from blmm_bids.stats.model import Design, Fit, FitOptions, FloatArray, IntArray, RandomTerm, Status
 from blmm_bids.stats.plan import DesignPlan, make_plan
 
+if TYPE_CHECKING:
+    from blmm_bids.stats.kernels.search import Rules
+
+# Steps of a round, the slowest to compile first.
+STEPS = ("advance", "evaluate", "load", "pivot")
 # lme4's isSingular: a diagonal element of the relative covariance factor below this.
 SINGULAR_TOLERANCE = 1e-4
 
@@ -36,23 +43,13 @@ def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -
     """
     # numba is loaded by the first fit, not by whoever plans one.
     from blmm_bids.stats.kernels.rounds import fit_folded, fit_levelwise
-    from blmm_bids.stats.kernels.search import Rules
 
     if y.ndim != 2 or y.shape[1] != plan.n_obs:
         msg = f"y has shape {y.shape}; the design has {plan.n_obs} along 'obs'"
         raise DataError(msg)
     y = np.ascontiguousarray(y)
     order, pattern_ids = sort_patterns(y)
-    rules = Rules(
-        reml=options.reml,
-        tol=options.tol,
-        max_iter=options.max_iter,
-        safe_mode=options.safe_mode,
-        observed=options.satterthwaite == "observed",
-        information_reml=options.reml and options.satterthwaite == "expected",
-        resolution=float(np.finfo(y.dtype).eps),
-        log_det_r=plan.log_det_R,
-    )
+    rules = _rules(plan, y, options)
     out, left = (None, order) if plan.folded is None else fit_folded(plan, y, order, pattern_ids, rules)
     out = fit_levelwise(plan, y, left, pattern_ids, rules, out)
     d, singular = relative_covariance(plan, out.D)
@@ -72,29 +69,53 @@ def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -
     )
 
 
-def compile_kernels(dtype: np.dtype[np.generic]) -> None:
-    """Compile what `fit_voxels` needs for values of a type, or load it from numba's cache.
+def compile_step(step: str, dtype: str, folded: bool) -> None:  # noqa: FBT001
+    """Compile one step of `fit_voxels`, or load it from numba's cache.
 
-    One process that does so before many start saves each of the others the same minute.
+    Several processes that take a step each are ready sooner than one that compiles them all, and than
+    many that all compile the same.
 
     Parameters
     ----------
-    dtype : numpy.dtype
-        float32 or float64.
+    step : str
+        One of `STEPS`.
+    dtype : {"float32", "float64"}
+        Of the values.
+    folded : bool
+        For plans with a folded term, or without.
     """
+    from blmm_bids.stats.kernels.finish import allocate_estimates
+    from blmm_bids.stats.kernels.rounds import folded_rounds, levelwise_rounds
+
     refs = np.repeat(np.arange(4), 4)
-    crossed = np.tile(np.arange(2), 8)
     ones = np.ones((16, 1))
-    # Slopes that differ between subjects cannot be folded; plain intercepts can.
-    slopes = np.column_stack([ones, np.arange(16.0) ** 1.5 - 10 * refs])
-    y = np.sin(np.arange(16.0) ** 2)[None, :].astype(dtype)
-    for effects in (ones, slopes):
-        names = ("1", "2")[: effects.shape[1]]
-        terms = (
-            RandomTerm("a", ("1", "2", "3", "4"), refs, effects, names),
-            RandomTerm("b", ("1", "2"), crossed, ones, ("1",)),
-        )
-        fit_voxels(make_plan(Design(ones, ("1",), terms)), y, FitOptions())
+    plan = make_plan(Design(ones, ("1",), (RandomTerm("a", ("1", "2", "3", "4"), refs, ones, ("1",)),)))
+    y = np.zeros((1, 16), dtype=dtype)
+    waiting, pattern_ids = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    rules = _rules(plan, y, FitOptions())
+    if folded:
+        rounds = folded_rounds(plan, y, waiting, pattern_ids, rules)
+    else:
+        out = allocate_estimates(1, plan.n_fixef, plan.n_theta)
+        rounds = levelwise_rounds(plan, y, waiting, pattern_ids, rules, out)
+    # All lanes are idle: there is nothing to do but to be compiled.
+    getattr(rounds, step)()
+
+
+def _rules(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -> Rules:
+    """Options as the kernels take them."""
+    from blmm_bids.stats.kernels.search import Rules
+
+    return Rules(
+        reml=options.reml,
+        tol=options.tol,
+        max_iter=options.max_iter,
+        safe_mode=options.safe_mode,
+        observed=options.satterthwaite == "observed",
+        information_reml=options.reml and options.satterthwaite == "expected",
+        resolution=float(np.finfo(y.dtype).eps),
+        log_det_r=plan.log_det_R,
+    )
 
 
 def sort_patterns(y: NDArray[np.floating]) -> tuple[IntArray, IntArray]:

@@ -13,8 +13,8 @@ from blmm_bids.stats.plan_structure import Structure, make_structure
 
 # Condition number of a term's scaled effects from which on they are made orthogonal.
 NEARLY_DEPENDENT = 30.0
-# Doubles that one lane's arrays may have together before they fall out of the caches.
-CACHE_DOUBLES = 200_000
+# Doubles that the lanes of a chunk may take together: a share of a last-level cache.
+CACHE_DOUBLES = 1_000_000
 MIN_LANES, MAX_LANES = 8, 128
 
 
