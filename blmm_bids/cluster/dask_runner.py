@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,7 @@ Result = TypeVar("Result")
 _IN_FLIGHT_PER_WORKER = 2
 # An item that was on this many workers when they died is given up.
 MAX_LOST_WORKERS = 3
+_LOST = "{label} {index}: the cluster was lost while it ran; run the same command again and it resumes"
 
 # What every cluster of ours needs from dask's configuration.
 DASK_CONFIG = {
@@ -63,33 +65,52 @@ class DaskRunner:
         shared: tuple[Any, ...] = (),
     ) -> Iterator[tuple[int, Result]]:
         """Yield ``(index, function(item, *shared))`` in order of completion; see `Runner.map`."""
-        token = uuid4().hex
-        # Results of tasks rather than scattered data: dask makes them again when their worker dies.
-        sent = [
-            self.client.submit(_itself, value, key=f"{label}-shared-{token}-{place}", pure=False)
-            for place, value in enumerate(shared)
-        ]
+        sent = self._send(shared, label)
         waiting = enumerate(items)
-        running: dict[Future[Result], int] = {}
+        running: dict[Future[Result], tuple[int, Any]] = {}
+        times_lost: dict[int, int] = {}
         finished = as_completed(loop=self.client.loop)
 
-        def submit(count: int) -> None:
-            for index, item in islice(waiting, count):
-                future = self.client.submit(function, item, *sent, key=f"{label}-{token}-{index}", pure=False)
-                running[future] = index
-                finished.add(future)
+        def submit(index: int, item: object) -> None:
+            key = f"{label}-{index}-{uuid4().hex}"
+            future = self.client.submit(function, item, *sent, key=key, pure=False)
+            running[future] = (index, item)
+            finished.add(future)
 
         try:
-            submit(_IN_FLIGHT_PER_WORKER * self.n_workers)
+            for index, item in islice(waiting, _IN_FLIGHT_PER_WORKER * self.n_workers):
+                submit(index, item)
             while running:
                 future = next(finished)
-                result = _result(future, label, running[future])
-                index = running.pop(future)
-                submit(1)
+                index, item = running.pop(future)
+                try:
+                    result = _result(future, label, index)
+                except CancelledError as error:
+                    # dask may give a task up, not only retry it, when the worker dies that holds a result
+                    # just asked for. Items can be done again: what they write appears by renaming.
+                    times_lost[index] = times_lost.get(index, 0) + 1
+                    if times_lost[index] >= MAX_LOST_WORKERS or self.client.status != "running":
+                        raise TemporaryError(_LOST.format(label=label, index=index)) from error
+                    if any(each.cancelled() for each in sent):
+                        sent = self._send(shared, label)
+                    submit(index, item)
+                    continue
+                for next_index, next_item in islice(waiting, 1):
+                    submit(next_index, next_item)
                 yield index, result
         finally:
             if running:
                 self.client.cancel(list(running))
+
+    def _send(self, shared: tuple[Any, ...], label: str) -> list[Future[Any]]:
+        """Put the shared arguments on the cluster.
+
+        As results of tasks rather than scattered data: dask makes them again when their worker dies.
+        """
+        return [
+            self.client.submit(_itself, value, key=f"{label}-shared-{uuid4().hex}", pure=False)
+            for value in shared
+        ]
 
 
 def _itself(value: Result) -> Result:
@@ -97,10 +118,9 @@ def _itself(value: Result) -> Result:
 
 
 def _result(future: Future[Result], label: str, index: int) -> Result:
-    """Take the result of a finished future, or raise its exception as ours."""
+    """Take a finished future's result, or raise its exception as ours; CancelledError where it is lost."""
     if future.status not in ("finished", "error"):
-        msg = f"{label} {index}: the cluster was lost while it ran; run the same command again and it resumes"
-        raise TemporaryError(msg)
+        raise CancelledError(future.key)
     try:
         return future.result()
     except KilledWorker as error:
@@ -110,7 +130,7 @@ def _result(future: Future[Result], label: str, index: int) -> Result:
             "it resumes"
         )
         raise TemporaryError(msg) from error
-    except BlmmError:
+    except (BlmmError, CancelledError):
         raise
     except Exception as error:
         error.add_note(f"in {label} {index}")
