@@ -136,8 +136,8 @@ def _start_endless_run(directory, checkout):
 def test_open_cluster__ends_soon_after_an_interrupt(tmp_path, checkout):
     process = _start_endless_run(tmp_path, checkout)
     workers = {int(process.stdout.readline()) for _ in range(20)}
-    # A terminal sends the signal to every process of the group, workers included. Python drops an
-    # interrupt that arrives inside a destructor, about one in fifty here; a person presses again.
+    # A terminal sends the signal to every process of the group, workers included. A single interrupt was
+    # seen to go unheeded in two of some thirty runs, for a reason not found yet; a person presses again.
     for _ in range(3):
         os.killpg(process.pid, signal.SIGINT)
         try:
