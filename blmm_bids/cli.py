@@ -18,7 +18,6 @@ from blmm_bids.errors import BlmmError, LevelError, MissingInputError, UsageErro
 
 if TYPE_CHECKING:
     from blmm_bids.config.settings import MaskChoice, Settings
-    from blmm_bids.design.contrast_spec import ContrastSpec
 
 LEVELS = ("group", "dataset")
 INTERRUPTED = 130
@@ -237,6 +236,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     from blmm_bids.cluster import ClusterOptions, parse_memory
     from blmm_bids.config.files import read_mapping, read_model_spec
     from blmm_bids.config.settings import Filters, MaskOptions, Settings, WorkOptions, parse_outputs
+    from blmm_bids.design.contrast_spec import parse_contrast_option
     from blmm_bids.design.spec import spec_from_formula
 
     if (args.model is None) == (args.formula is None):
@@ -283,7 +283,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
             n_procs=args.nprocs,
             mem_bytes=parse_memory(args.mem) if args.mem else None,
         ),
-        contrasts=tuple(_contrast(text) for text in args.contrast),
+        contrasts=tuple(parse_contrast_option(text) for text in args.contrast),
         output_level=output_level,
         output_series=output_series,
         dry_run=args.dry_run,
@@ -327,18 +327,6 @@ def _fraction(value: float | None) -> float | None:
         )
         raise UsageError(msg)
     return value
-
-
-def _contrast(text: str) -> ContrastSpec:
-    from blmm_bids.design.contrast_spec import ContrastSpec
-
-    name, equals, expression = text.partition("=")
-    if not equals or not name.strip() or not expression.strip():
-        msg = (
-            f"--contrast {text}: wanted NAME=EXPR, such as --contrast 'older=age' or 'diff=sex[T.M] - 2*age'"
-        )
-        raise UsageError(msg)
-    return ContrastSpec(name=name.strip(), expression=expression.strip())
 
 
 def set_up_logging(verbose: int, *, quiet: bool) -> None:

@@ -46,6 +46,34 @@ def scratch_array(directory: Path, shape: tuple[int, int]) -> Iterator[FloatArra
         yield np.memmap(file, dtype=np.float64, mode="r+", shape=shape) if all(shape) else np.empty(shape)
 
 
+def covering_blocks(voxels: IntArray, blocks: Blocks) -> Iterator[tuple[IntArray, BlockResult]]:
+    """Yield the places of each block's voxels among `voxels`, and its results; every voxel once.
+
+    Parameters
+    ----------
+    voxels : (voxel,) int64
+        Ascending flat indices.
+    blocks : iterable of (voxel indices, results)
+        In any order.
+
+    Raises
+    ------
+    OutputError
+        A voxel comes twice, is not among `voxels`, or has not come when the blocks end.
+    """
+    covered = np.zeros(len(voxels), dtype=bool)
+    for indices, block in blocks:
+        places = np.searchsorted(voxels, indices)
+        if np.any(places >= len(voxels)) or np.any(voxels[places] != indices) or np.any(covered[places]):
+            msg = "a block holds voxels of another block, or none of the mask's; clean the work directory"
+            raise OutputError(msg)
+        covered[places] = True
+        yield places, block
+    if not covered.all():
+        msg = f"{int((~covered).sum())} of {len(voxels)} voxels have no result; run the same command again"
+        raise OutputError(msg)
+
+
 def gather_maps(
     specs: Sequence[MapSpec],
     voxels: IntArray,
@@ -76,20 +104,11 @@ def gather_maps(
     OutputError
         The blocks do not cover the voxels exactly once.
     """
-    covered = np.zeros(len(voxels), dtype=bool)
-    for indices, block in blocks:
-        places = np.searchsorted(voxels, indices)
-        if np.any(places >= len(voxels)) or np.any(voxels[places] != indices) or np.any(covered[places]):
-            msg = "a block holds voxels of another block, or none of the mask's; clean the work directory"
-            raise OutputError(msg)
-        covered[places] = True
+    for places, block in covering_blocks(voxels, blocks):
         results = with_derived(block, terms)
         for values_of_map, spec in zip(values, _computed(specs), strict=True):
             values_of_map[places] = _column(results, spec)
         tally.add(results)
-    if not covered.all():
-        msg = f"{int((~covered).sum())} of {len(voxels)} voxels have no result; run the same command again"
-        raise OutputError(msg)
 
 
 def write_maps(

@@ -20,6 +20,7 @@ from blmm_bids import __version__
 from blmm_bids.config.reference import ReferenceConfig
 from blmm_bids.errors import OutputError
 from blmm_bids.outputs.files import write_text
+from blmm_bids.outputs.maps import covering_blocks
 from blmm_bids.outputs.volumes import Volumes, file_order, opened_volumes
 from blmm_bids.stats.model import Contrast, Design, FloatArray, IntArray, Status
 
@@ -306,23 +307,14 @@ def _fill(
     voxels: IntArray,
     blocks: Iterable[tuple[IntArray, BlockResult]],
 ) -> None:
-    covered = np.zeros(len(voxels), dtype=bool)
-    for indices, block in blocks:
-        places = np.searchsorted(voxels, indices)
-        if np.any(places >= len(voxels)) or np.any(voxels[places] != indices) or np.any(covered[places]):
-            msg = "a block holds voxels of another block, or none of the mask's; clean the work directory"
-            raise OutputError(msg)
-        covered[places] = True
+    for places, block in covering_blocks(voxels, blocks):
         fitted = np.isin(block["status"], _FITTED)
-        inside = file_order(indices[fitted], grid.shape)
+        inside = file_order(voxels[places][fitted], grid.shape)
         for file, target in zip(files, volumes, strict=True):
             values = file.select(block)[fitted].reshape(len(inside), file.n_volumes)
             # Beyond float32's range an infinity is the honest value, not a reason to warn.
             with np.errstate(over="ignore"):
                 target.values[:, inside] = values.T.astype(file.dtype)
-    if not covered.all():
-        msg = f"{int((~covered).sum())} of {len(voxels)} voxels have no result; run the same command again"
-        raise OutputError(msg)
 
 
 def _publish(
