@@ -73,7 +73,7 @@ def fit(runner: Runner, work_dir: WorkDir, prepared: Prepared, gathered: Gathere
     work_dir.require_space(SERIES_ITEMSIZE * n_undone * sum(problem.n_series_maps(key) for key in slabs))
     if undone and runner.n_workers > 1:
         LOGGER.debug("compiling the kernels, or loading them from the cache")
-        shared = (prepared.checked.dtype.name, prepared.plan.folded is not None)
+        shared = (prepared.checked.dtype.name,)
         for _ in runner.map(compile_step, STEPS, label="kernel", shared=shared):
             pass
     progress = Progress("voxels fitted", int(keep.sum()), int(keep.sum()) - n_undone)

@@ -42,16 +42,14 @@ def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -
         When ``y`` and the design differ in their number of observations.
     """
     # numba is loaded by the first fit, not by whoever plans one.
-    from blmm_bids.stats.kernels.rounds import fit_folded, fit_levelwise
+    from blmm_bids.stats.kernels.rounds import fit_waiting
 
     if y.ndim != 2 or y.shape[1] != plan.n_obs:
         msg = f"y has shape {y.shape}; the design has {plan.n_obs} along 'obs'"
         raise DataError(msg)
     y = np.ascontiguousarray(y)
     order, pattern_ids = sort_patterns(y)
-    rules = _rules(plan, y, options)
-    out, left = (None, order) if plan.folded is None else fit_folded(plan, y, order, pattern_ids, rules)
-    out = fit_levelwise(plan, y, left, pattern_ids, rules, out)
+    out = fit_waiting(plan, y, order, pattern_ids, _rules(plan, y, options))
     d, singular = relative_covariance(plan, out.D)
     status = np.where((out.status == Status.CONVERGED) & singular, int(Status.SINGULAR), out.status)
     return Fit(
@@ -69,7 +67,7 @@ def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -
     )
 
 
-def compile_step(step: str, dtype: str, folded: bool) -> None:  # noqa: FBT001
+def compile_step(step: str, dtype: str) -> None:
     """Compile one step of `fit_voxels`, or load it from numba's cache.
 
     Several processes that take a step each are ready sooner than one that compiles them all, and than
@@ -81,11 +79,9 @@ def compile_step(step: str, dtype: str, folded: bool) -> None:  # noqa: FBT001
         One of `STEPS`.
     dtype : {"float32", "float64"}
         Of the values.
-    folded : bool
-        For plans with a folded term, or without.
     """
     from blmm_bids.stats.kernels.finish import allocate_estimates
-    from blmm_bids.stats.kernels.rounds import folded_rounds, levelwise_rounds
+    from blmm_bids.stats.kernels.rounds import bind_rounds
 
     refs = np.repeat(np.arange(4), 4)
     ones = np.ones((16, 1))
@@ -93,11 +89,8 @@ def compile_step(step: str, dtype: str, folded: bool) -> None:  # noqa: FBT001
     y = np.zeros((1, 16), dtype=dtype)
     waiting, pattern_ids = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
     rules = _rules(plan, y, FitOptions())
-    if folded:
-        rounds = folded_rounds(plan, y, waiting, pattern_ids, rules)
-    else:
-        out = allocate_estimates(1, plan.n_fixef, plan.n_theta)
-        rounds = levelwise_rounds(plan, y, waiting, pattern_ids, rules, out)
+    out = allocate_estimates(1, plan.n_fixef, plan.n_theta)
+    rounds = bind_rounds(plan, plan.passes[0], y, waiting, pattern_ids, rules, out)
     # All lanes are idle: there is nothing to do but to be compiled.
     getattr(rounds, step)()
 

@@ -1,10 +1,10 @@
-"""Fold the levels of the largest term that have equal Z'Z.
+"""How the levels of the largest term are integrated out.
 
 A level enters the likelihood through ``S = Z'Z`` (small) and ``U = Z'[Z_rest X y]``. Once its
 effects are integrated out it leaves ``U'C(S, D)U`` behind, and C depends on the level through S
 alone. So for levels with the same S, which is all subjects seen at the same visits, the sum of
-``U'U`` is formed once per voxel, and what an evaluation costs depends on the number of different S,
-not on the number of levels.
+``UU'`` is formed once per voxel, and what an evaluation costs depends on the number of different S,
+not on the number of levels. Levels that are not alike are gone through one by one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WORTHWHILE = 0.5
 
 
 class Folding(NamedTuple):
-    """Integer arrays of a folded term; the term is the first in elimination order.
+    """Integer arrays of the term that is integrated out, the first in elimination order.
 
     Attributes
     ----------
@@ -41,8 +41,9 @@ class Folding(NamedTuple):
         Level of each observation.
     obs_met : (obs, other term)
         Position of the observation's level of each other term among the columns its level meets.
-    sizes : (3,)
-        Effects of the term, levels, classes at most.
+    sizes : (4,)
+        Effects of the term and levels; classes at most, zero where levels are gone through one by one; levels
+        that are then worked on side by side.
     """
 
     level_ptr: IntArray
@@ -56,8 +57,8 @@ class Folding(NamedTuple):
 
 def make_folding(
     refs: list[IntArray], n_levels: IntArray, effects: list[FloatArray], n_obs: int, n_fixef: int
-) -> tuple[Structure, Folding] | None:
-    """Structure of the terms behind the first one, and how the first one folds into it.
+) -> tuple[Structure, Folding, int]:
+    """Structure of the terms behind the first one, how the first one folds into it, and classes at most.
 
     Parameters
     ----------
@@ -71,19 +72,24 @@ def make_folding(
 
     Returns
     -------
-    (Structure, Folding) or None
-        None where there is no random term, or where too few levels are alike.
+    Structure
+    Folding
+        For going through the levels one by one.
+    int
+        Zero where too few levels are alike for classes to pay.
     """
+    n_effects = np.array([columns.shape[1] for columns in effects], dtype=np.int64)
     if not refs:
-        return None
+        rest = make_structure([], n_levels, n_effects, n_obs, n_fixef)
+        return rest, _folding(rest, np.zeros(n_obs, dtype=np.int64), 0, 0), 0
+    rest = make_structure(refs[1:], n_levels[1:], n_effects[1:], n_obs, n_fixef, met_through=refs[0])
+    folding = _folding(rest, refs[0], int(n_effects[0]), int(n_levels[0]))
     n_classes = _count_classes(refs[0], effects[0], int(n_levels[0]))
+    if n_classes > WORTHWHILE * n_levels[0]:
+        return rest, folding, 0
     constant = bool((effects[0] == effects[0][0]).all())
     most = int(np.bincount(refs[0]).max()) if constant else n_classes + SPARE_CLASSES
-    if n_classes > WORTHWHILE * n_levels[0]:
-        return None
-    n_effects = np.array([columns.shape[1] for columns in effects], dtype=np.int64)
-    rest = make_structure(refs[1:], n_levels[1:], n_effects[1:], n_obs, n_fixef, met_through=refs[0])
-    return rest, _folding(rest, refs[0], int(n_effects[0]), int(n_levels[0]), min(most, int(n_levels[0])))
+    return rest, folding, min(most, int(n_levels[0]))
 
 
 def _count_classes(refs: IntArray, effects: FloatArray, n_levels: int) -> int:
@@ -96,7 +102,7 @@ def _count_classes(refs: IntArray, effects: FloatArray, n_levels: int) -> int:
     return int(np.unique(products, axis=0).shape[0])
 
 
-def _folding(rest: Structure, refs: IntArray, size: int, n_levels: int, most: int) -> Folding:
+def _folding(rest: Structure, refs: IntArray, size: int, n_levels: int) -> Folding:
     n_terms = rest.term_size.size
     n_obs = refs.size
     starts = [rest.obs_cols[:, term] for term in range(n_terms)]
@@ -148,5 +154,5 @@ def _folding(rest: Structure, refs: IntArray, size: int, n_levels: int, most: in
         values=np.array(values, dtype=np.int64).reshape(-1, 3),
         obs_level=np.ascontiguousarray(refs, dtype=np.int64),
         obs_met=obs_met,
-        sizes=np.array([size, n_levels, most], dtype=np.int64),
+        sizes=np.array([size, n_levels, 0, 1], dtype=np.int64),
     )

@@ -12,6 +12,9 @@ from blmm_bids.stats.fit import sort_patterns
 from blmm_bids.stats.model import FloatArray, IntArray, Status
 from blmm_bids.stats.plan import DesignPlan
 
+# Voxels worked on side by side.
+LANES = 8
+
 
 @dataclass(frozen=True, eq=False)
 class Modes:
@@ -59,9 +62,9 @@ def conditional_modes(plan: DesignPlan, y: NDArray[np.floating], D: FloatArray, 
     beta is the generalised least-squares estimate at ``D``: ML and REML fits differ through ``D`` only.
     """
     # numba is loaded by the first call, not by whoever imports this.
-    from blmm_bids.stats.kernels.criterion import allocate_lanes
+    from blmm_bids.stats.kernels.criterion import allocate_factors
     from blmm_bids.stats.kernels.modes import Scales, allocate_work, write_modes
-    from blmm_bids.stats.kernels.products import allocate_pattern
+    from blmm_bids.stats.kernels.products import allocate_pattern, allocate_responses
 
     if y.ndim != 2 or y.shape[1] != plan.n_obs:
         msg = f"y has shape {y.shape}; the design has {plan.n_obs} along 'obs'"
@@ -85,9 +88,10 @@ def conditional_modes(plan: DesignPlan, y: NDArray[np.floating], D: FloatArray, 
         pattern_ids,
         np.ascontiguousarray(D[:, columns]),
         Scales(_padded(plan.rotations), first_mode, float(np.finfo(y.dtype).eps)),
-        allocate_lanes(structure, plan.lanes),
-        allocate_pattern(structure),
-        allocate_work(structure, plan.lanes, plan.n_obs),
+        allocate_factors(structure, LANES),
+        allocate_pattern(structure, plan.n_obs),
+        allocate_responses(plan.n_obs, plan.n_fixef, 1),
+        allocate_work(structure, LANES, plan.n_obs),
         ranef,
         residuals,
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from blmm_bids.errors import DataError
 from blmm_bids.stats.folding import Folding, make_folding
-from blmm_bids.stats.model import Design, FloatArray, IntArray, RandomTerm
+from blmm_bids.stats.model import Design, FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure, make_structure
 
 # Condition number of a term's scaled effects from which on they are made orthogonal.
@@ -16,26 +16,25 @@ NEARLY_DEPENDENT = 30.0
 # Doubles that the lanes of a chunk may take together: a share of a last-level cache.
 CACHE_DOUBLES = 1_000_000
 MIN_LANES, MAX_LANES = 8, 128
+# A loop over items costs as much to start as a few dozen of them: where the first term is the only one,
+# levels times lanes make this many, and lanes are as few as keep the levels near.
+ITEMS = 128
+NEAR_DOUBLES = 64_000
+FEWEST_LANES = 16
 
 
 @dataclass(frozen=True, eq=False)
-class FoldedPlan:
-    """What fitting with the first term folded needs besides.
+class Pass:
+    """One way of going through the levels of the first term.
 
     Attributes
     ----------
-    rest : Structure
-        Structure of the other terms.
     fold : Folding
-    effects : (obs, effect over the other terms)
-        Their conditioned columns.
     lanes : int
         Voxels fitted side by side.
     """
 
-    rest: Structure
     fold: Folding
-    effects: FloatArray
     lanes: int
 
 
@@ -61,10 +60,10 @@ class DesignPlan:
         Position in ``Design.terms`` of each term in elimination order.
     n_levels : (term,)
         Levels of each term, elimination order.
-    lanes : int
-        Voxels fitted side by side, level by level.
-    folded : FoldedPlan or None
-        Where levels of the largest term are alike enough to be folded.
+    rest : Structure
+        Of the terms behind the first.
+    passes : tuple of Pass
+        Ways of going through the first term's levels; where too many differ at a voxel it goes to the next.
     """
 
     structure: Structure
@@ -75,8 +74,8 @@ class DesignPlan:
     rotations: tuple[FloatArray, ...]
     term_order: tuple[int, ...]
     n_levels: IntArray
-    lanes: int
-    folded: FoldedPlan | None = None
+    rest: Structure
+    passes: tuple[Pass, ...]
 
     @property
     def n_obs(self) -> int:
@@ -96,11 +95,8 @@ class DesignPlan:
     @property
     def work_bytes(self) -> int:
         """Bytes of working arrays that a fit needs beside the data."""
-        total = _lane_doubles(self.structure) * self.lanes
-        if self.folded is not None:
-            per_lane = _lane_doubles(self.folded.rest) + _fold_doubles(self.folded.rest, self.folded.fold)
-            total += per_lane * self.folded.lanes
-        return int(8 * (total + self.structure.pair_target.size))
+        most = max(_lane_doubles(self.rest, one.fold) * one.lanes for one in self.passes)
+        return int(8 * (most + self.rest.pair_target.size))
 
 
 def make_plan(design: Design) -> DesignPlan:
@@ -134,36 +130,39 @@ def make_plan(design: Design) -> DesignPlan:
     terms = [design.terms[k] for k in order]
     rotations = tuple(_conditioner(term.effects, term.group) for term in terms)
     effects = [term.effects @ rotation for term, rotation in zip(terms, rotations, strict=True)]
-    structure = make_structure(
-        [term.refs for term in terms],
-        np.array([term.n_levels for term in terms], dtype=np.int64),
-        np.array([term.n_effects for term in terms], dtype=np.int64),
-        design.n_obs,
-        design.n_fixef,
-    )
+    n_levels = np.array([term.n_levels for term in terms], dtype=np.int64)
+    n_effects = np.array([term.n_effects for term in terms], dtype=np.int64)
+    refs = [term.refs for term in terms]
+    rest, folding, most = make_folding(refs, n_levels, effects, design.n_obs, design.n_fixef)
     return DesignPlan(
-        structure=structure,
+        structure=make_structure(refs, n_levels, n_effects, design.n_obs, design.n_fixef),
         Q=np.ascontiguousarray(q_matrix),
         R_inv=np.linalg.inv(r_matrix),
         log_det_R=float(np.log(pivots).sum()),
         effects=np.ascontiguousarray(np.hstack(effects)) if effects else np.zeros((design.n_obs, 0)),
         rotations=rotations,
         term_order=tuple(order),
-        n_levels=np.array([term.n_levels for term in terms], dtype=np.int64),
-        lanes=_lanes(_lane_doubles(structure)),
-        folded=_folded_plan(design, terms, effects),
+        n_levels=n_levels,
+        rest=rest,
+        passes=_passes(rest, folding, most),
     )
 
 
-def _folded_plan(design: Design, terms: list[RandomTerm], effects: list[FloatArray]) -> FoldedPlan | None:
-    n_levels = np.array([term.n_levels for term in terms], dtype=np.int64)
-    folded = make_folding([term.refs for term in terms], n_levels, effects, design.n_obs, design.n_fixef)
-    if folded is None:
-        return None
-    rest, fold = folded
-    others = np.hstack(effects[1:]) if len(effects) > 1 else np.zeros((design.n_obs, 0))
-    lanes = _lanes(_lane_doubles(rest) + _fold_doubles(rest, fold))
-    return FoldedPlan(rest, fold, np.ascontiguousarray(others), lanes)
+def _passes(rest: Structure, folding: Folding, most: int) -> tuple[Pass, ...]:
+    """By classes where they pay, and level by level."""
+    size, n_levels = int(folding.sizes[0]), int(folding.sizes[1])
+    doubles = _lane_doubles(rest, folding)
+    lanes = _lanes(doubles)
+    if n_levels and rest.term_size.size == 0:
+        lanes = FEWEST_LANES
+        while 2 * lanes * doubles <= NEAR_DOUBLES and lanes < ITEMS:
+            lanes *= 2
+        folding = folding._replace(sizes=np.array([size, n_levels, 0, ITEMS // lanes]))
+    one_by_one = Pass(folding, lanes)
+    if most == 0:
+        return (one_by_one,)
+    classes = folding._replace(sizes=np.array([size, n_levels, most, 1]))
+    return Pass(classes, _lanes(_lane_doubles(rest, classes))), one_by_one
 
 
 def _conditioner(effects: FloatArray, group: str) -> FloatArray:
@@ -192,13 +191,12 @@ def _lanes(doubles: int) -> int:
     return int(np.clip(fitting // MIN_LANES * MIN_LANES, MIN_LANES, MAX_LANES))
 
 
-def _lane_doubles(structure: Structure) -> int:
-    """Doubles that one lane takes: the factor, its adjoint and their tangents, and the products."""
-    return int(4 * structure.row_idx.size + structure.sizes[8])
-
-
-def _fold_doubles(rest: Structure, fold: Folding) -> int:
-    """Doubles that one lane takes besides where a term is folded."""
-    size, _, most = (int(value) for value in fold.sizes)
+def _lane_doubles(rest: Structure, fold: Folding) -> int:
+    """Doubles that one lane takes: products, the factor and its adjoint with their tangents, and levels."""
+    size, n_levels, most, group = (int(value) for value in fold.sizes)
     m = size * (size + 1) // 2
-    return int((most * m + 1 + m + m * (m + 1) // 2) * rest.sizes[8] + m * rest.row_idx.size)
+    store, n_columns = int(rest.sizes[8]), int(rest.sizes[1]) + 1
+    shared = (3 + 2 * m + group * (2 + m)) * store + (4 + m) * rest.row_idx.size
+    if most:
+        return int(shared + most * (m * store + 3 * size * size))
+    return int(shared + 2 * size * (fold.level_cols.size + n_levels * (n_columns + size)))

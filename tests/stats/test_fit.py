@@ -167,8 +167,9 @@ def test_fit_voxels__folding_equal_levels_changes_rounding_only(n_effects, scale
         Y = np.einsum("oe,voe->vo", design.terms[0].effects, b[:, design.terms[0].refs])
         Y = with_missing(Y + rng.normal(size=Y.shape), rng, share=0.03)
         plan = make_plan(each)
-        assert plan.folded is not None
-        folded, plain = (fit_voxels(p, Y, FitOptions()) for p in (plan, replace(plan, folded=None)))
+        _, level_by_level = plan.passes
+        plans = (plan, replace(plan, passes=(level_by_level,)))
+        folded, plain = (fit_voxels(each, Y, FitOptions()) for each in plans)
         np.testing.assert_array_equal(folded.status, plain.status)
         np.testing.assert_allclose(folded.loglik, plain.loglik, rtol=0, atol=1e-6)
         assert max(folded.n_iter.max(), plain.n_iter.max()) < MANY_ITERATIONS

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blmm_bids.stats.kernels.criterion import allocate_lanes, evaluate
+from blmm_bids.stats.kernels.criterion import allocate_factors, allocate_lanes
 from blmm_bids.stats.kernels.finish import allocate_estimates
-from blmm_bids.stats.kernels.fold_classes import allocate_fold
-from blmm_bids.stats.kernels.fold_products import allocate_fold_pattern
-from blmm_bids.stats.kernels.folding import evaluate_folded
-from blmm_bids.stats.kernels.loading import Queue, load_lanes, load_lanes_folded
-from blmm_bids.stats.kernels.products import allocate_pattern
-from blmm_bids.stats.kernels.rounds import allocate_outputs
+from blmm_bids.stats.kernels.fold_lanes import allocate_fold
+from blmm_bids.stats.kernels.fold_products import allocate_fold_pattern, allocate_fold_responses
+from blmm_bids.stats.kernels.folding import evaluate
+from blmm_bids.stats.kernels.loading import BATCH, load_lanes, make_queue
+from blmm_bids.stats.kernels.products import allocate_pattern, allocate_responses
+from blmm_bids.stats.kernels.records import by_reference
 from blmm_bids.stats.kernels.search import Rules, allocate_search
 from blmm_bids.stats.kernels.small import cholesky, cholesky_solve, jacobi_eigh
 from blmm_bids.stats.model import Design, RandomTerm
@@ -31,41 +31,37 @@ ALGEBRA = 1e-9
 # Central differences of step 1e-4 on numbers of order 1 to 1000, Richardson-extrapolated.
 DIFFERENCES = 1e-6
 LANES = 8
-PATHS = pytest.mark.parametrize("folded", [False, True], ids=["level by level", "folded"])
+PATHS = pytest.mark.parametrize("by_class", [False, True], ids=["level by level", "by classes"])
 
 
 class Loaded:
     """One voxel's statistics in every lane, and its criterion as a function of theta."""
 
-    def __init__(self, design, y, *, reml=True, folded=False):
+    def __init__(self, design, y, *, reml=True, by_class=False):
         self.design, self.y, self.reml = design, y, reml
         self.plan = plan = make_plan(design)
-        s = plan.structure
+        s, rest = plan.structure, plan.rest
+        fold = plan.passes[0 if by_class else -1].fold
         n = int(np.isfinite(y).sum())
         self.nu = n - design.n_fixef if reml else n
         rules = Rules(reml, 1e-6, 100, False, False, True, 0.0, plan.log_det_R)
-        search, out = allocate_search(s, LANES), allocate_estimates(LANES, plan.n_fixef, plan.n_theta)
         voxels = np.arange(LANES)
-        queue = Queue(voxels, np.zeros_like(voxels), np.array([0, -1, 0]), np.zeros(y.size))
+        queue = make_queue(voxels, np.zeros_like(voxels), y.size)
+        search, self.k = allocate_search(s, LANES), allocate_lanes(s, LANES)
+        records = [self.k, allocate_fold(rest, fold, LANES), search]
+        records += [allocate_pattern(rest, y.size), allocate_fold_pattern(rest, fold)]
+        records += [
+            allocate_responses(y.size, plan.n_fixef, BATCH),
+            allocate_fold_responses(rest, fold, BATCH),
+        ]
+        k, fl, *others = map(by_reference, records)
+        s, rest_record, fold, queue = map(by_reference, (s, rest, fold, queue))
+        out = by_reference(allocate_estimates(LANES, plan.n_fixef, plan.n_theta))
         Y = np.tile(y, (LANES, 1))
-        if folded:
-            rest, fold = plan.folded.rest, plan.folded.fold
-            self.k, kr, fl = (
-                allocate_outputs(plan, LANES),
-                allocate_lanes(rest, LANES),
-                allocate_fold(rest, fold, LANES),
-            )
-            scratch = np.zeros((int(fold.sizes[1]), int(fold.sizes[0])))
-            patterns = allocate_pattern(rest), allocate_fold_pattern(rest, fold)
-            where = (s, rest, fold, plan.Q, plan.effects, plan.folded.effects)
-            loaded = load_lanes_folded(*where, Y, queue, rules, self.k, fl, search, *patterns, scratch, out)
-            self.evaluate = lambda: evaluate_folded(rest, fold, self.k, kr, fl)
-        else:
-            self.k = allocate_lanes(s, LANES)
-            where = (s, plan.Q, plan.effects)
-            loaded = load_lanes(*where, Y, queue, rules, self.k, search, allocate_pattern(s), out)
-            self.evaluate = lambda: evaluate(s, self.k)
+        loaded = load_lanes(s, rest_record, fold, plan.Q, plan.effects, Y, queue, rules, k, fl, *others, out)
         assert loaded == LANES
+        kr = by_reference(allocate_factors(rest, LANES))
+        self.evaluate = lambda: evaluate(rest_record, fold, k, kr, fl)
         self.scale = search.scale[0]
 
     def __call__(self, theta):
@@ -86,12 +82,12 @@ class Loaded:
         return -(self(theta) + constant + 2 * self.reml * self.plan.log_det_R) / 2
 
 
-def random_problem(seed, *, folded=False):
+def random_problem(seed, *, by_class=False):
     rng = np.random.default_rng(seed)
-    design = foldable_design(rng) if folded else random_design(rng, n_obs=40)
+    design = foldable_design(rng) if by_class else random_design(rng, n_obs=40)
     y = draw(design, rng, "inside")
     y[rng.permutation(y.size)[: rng.integers(6)]] = np.nan
-    problem = Loaded(design, y, reml=bool(rng.integers(2)), folded=folded)
+    problem = Loaded(design, y, reml=bool(rng.integers(2)), by_class=by_class)
     theta = rng.normal(size=problem.plan.n_theta)
     # Saddle points and boundaries belong to the domain.
     theta[rng.random(theta.size) < 0.15] = 0.0
@@ -148,8 +144,8 @@ def derivative(function, theta, step=1e-4):
 @PATHS
 @EXAMPLES
 @given(seed=SEEDS)
-def test_evaluate__value_is_the_dense_likelihood(seed, folded):
-    problem, theta = random_problem(seed, folded=folded)
+def test_evaluate__value_is_the_dense_likelihood(seed, by_class):
+    problem, theta = random_problem(seed, by_class=by_class)
     D = on_the_users_scale(problem, theta)
     wanted = dense_fit(*present(problem.design, problem.y), D, reml=problem.reml).loglik
     assert problem.loglik(theta) == pytest.approx(wanted, rel=ALGEBRA)
@@ -158,8 +154,8 @@ def test_evaluate__value_is_the_dense_likelihood(seed, folded):
 @PATHS
 @EXAMPLES
 @given(seed=SEEDS)
-def test_evaluate__score_and_hessian_are_finite_differences(seed, folded):
-    problem, theta = random_problem(seed, folded=folded)
+def test_evaluate__score_and_hessian_are_finite_differences(seed, by_class):
+    problem, theta = random_problem(seed, by_class=by_class)
     grad, hess = problem.slopes(theta)
     scale = 1 + np.abs(grad).max()
     np.testing.assert_allclose(grad / scale, derivative(problem, theta) / scale, atol=DIFFERENCES)
@@ -171,8 +167,8 @@ def test_evaluate__score_and_hessian_are_finite_differences(seed, folded):
 @PATHS
 @EXAMPLES
 @given(seed=SEEDS)
-def test_evaluate__tangents_of_the_border_are_finite_differences(seed, folded):
-    problem, theta = random_problem(seed, folded=folded)
+def test_evaluate__tangents_of_the_border_are_finite_differences(seed, by_class):
+    problem, theta = random_problem(seed, by_class=by_class)
 
     def border(at):
         problem(at)
@@ -185,8 +181,8 @@ def test_evaluate__tangents_of_the_border_are_finite_differences(seed, folded):
 
 
 @PATHS
-def test_evaluate__lanes_do_not_see_each_other(folded):
-    problem, theta = random_problem(3, folded=folded)
+def test_evaluate__lanes_do_not_see_each_other(by_class):
+    problem, theta = random_problem(3, by_class=by_class)
     alone = problem(theta), problem.k.grad[:, LANES - 1].copy()
     problem.k.theta[:] = 17.0
     problem.k.theta[:, 1] = theta

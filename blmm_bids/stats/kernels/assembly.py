@@ -268,3 +268,67 @@ def contract_curvature(
                         else:
                             for w in range(lanes):
                                 out[high, low, w] += times * g_entries[position, w] * stats[value, w]
+
+
+@inner
+def spread(
+    s: Structure, theta: FloatArray, g_entries: FloatArray, g_diag: FloatArray, out: FloatArray
+) -> None:
+    """``out[x] = df/d(product x)`` from df/dA: the transpose of `assemble`.
+
+    Parameters
+    ----------
+    g_entries, g_diag
+        df/dA on the pattern.
+    out : (product, item)
+        As many items as a multiple of the lanes; each lane's values are repeated.
+    """
+    lanes = g_diag.shape[1]
+    n_ranef = s.sizes[0]
+    n_border = s.sizes[1] + 1
+    border_start = s.col_ptr[n_ranef]
+    for i in range(s.sizes[7] - s.sizes[6]):
+        for w in range(lanes):
+            out[s.sizes[6] + i, w] = 2.0 * g_entries[border_start + i, w]
+    for i in range(n_border):
+        for w in range(lanes):
+            out[s.sizes[7] + i, w] = g_diag[n_ranef + i, w]
+    for x in range(s.sizes[6]):
+        for w in range(lanes):
+            out[x, w] = 0.0
+    for block in range(s.block_terms.shape[0]):
+        row_term = s.block_terms[block, 0]
+        col_term = s.block_terms[block, 1]
+        height = s.term_size[row_term]
+        width = s.term_size[col_term]
+        start = s.block_start[block]
+        on_diagonal = s.block_cols[block, 0] == s.block_cols[block, 1]
+        for i in range(height):
+            for j in range(i + 1 if on_diagonal else width):
+                position = s.block_pos[start + i * width + j]
+                for r in range(i, height):
+                    t = theta_index(s, row_term, r, i)
+                    for c in range(j, width):
+                        t_col = theta_index(s, col_term, c, j)
+                        value = start + r * width + c
+                        if position < 0:
+                            for w in range(lanes):
+                                out[value, w] += g_diag[-1 - position, w] * theta[t, w] * theta[t_col, w]
+                        else:
+                            for w in range(lanes):
+                                out[value, w] += 2.0 * g_entries[position, w] * theta[t, w] * theta[t_col, w]
+    for term in range(s.term_size.size):
+        size = s.term_size[term]
+        for col in range(s.term_start[term], s.term_start[term + 1], size):
+            for i in range(size):
+                position = s.col_ptr[col + i + 1] - n_border
+                for r in range(i, size):
+                    t = theta_index(s, term, r, i)
+                    product = s.sizes[5] + (col + r) * n_border
+                    for c in range(n_border):
+                        for w in range(lanes):
+                            out[product + c, w] += 2.0 * theta[t, w] * g_entries[position + c, w]
+    for x in range(out.shape[0]):
+        for first in range(lanes, out.shape[1], lanes):
+            for w in range(lanes):
+                out[x, first + w] = out[x, w]

@@ -70,8 +70,7 @@ def write_estimates(
     s: Structure,
     k: Lanes,
     w: int,
-    products: Structure,
-    stats: FloatArray,
+    plain: FloatArray,
     search: Search,
     small: Small,
     r_inv: FloatArray,
@@ -80,8 +79,8 @@ def write_estimates(
 ) -> None:
     """Write one voxel's estimates.
 
-    ``k`` holds the evaluation for inference, ``search`` the optimum; ``stats`` is a store of products,
-    laid out as ``products`` says, whose border has not lost any random effect.
+    ``k`` holds the evaluation for inference, ``search`` the optimum, ``plain`` [X y]'[X y] packed as the
+    border is.
     """
     n_fixef = s.sizes[1]
     n_theta = s.sizes[3]
@@ -105,7 +104,7 @@ def write_estimates(
     _unpack_border(search.border, w, n_fixef, small.fixef_a, small.fixef_v)
     cholesky(small.fixef_a, n_fixef, 0.0)
     cholesky_solve(small.fixef_a, n_fixef, small.fixef_v)
-    out.resms[voxel] = _residual_square(products, stats, w, n_fixef, small.fixef_v) * scale * scale / n_free
+    out.resms[voxel] = _residual_square(plain, w, n_fixef, small.fixef_v) * scale * scale / n_free
     for i in range(n_fixef):
         total = 0.0
         for j in range(n_fixef):
@@ -160,16 +159,17 @@ def _unpack_border(border: FloatArray, w: int, n_fixef: int, matrix: FloatArray,
 
 
 @inner
-def _residual_square(s: Structure, stats: FloatArray, w: int, n_fixef: int, gamma: FloatArray) -> float:
+def _residual_square(plain: FloatArray, w: int, n_fixef: int, gamma: FloatArray) -> float:
     """``|y - Q gamma|^2`` of the reduced, scaled response, from its products."""
-    total = stats[s.sizes[7] + n_fixef, w]
-    entry = s.sizes[6]
+    diagonal = plain.shape[0] - n_fixef - 1
+    total = plain[diagonal + n_fixef, w]
+    entry = 0
     for c in range(n_fixef):
-        total += gamma[c] * gamma[c] * stats[s.sizes[7] + c, w]
+        total += gamma[c] * gamma[c] * plain[diagonal + c, w]
         for r in range(c + 1, n_fixef):
-            total += 2.0 * gamma[r] * gamma[c] * stats[entry, w]
+            total += 2.0 * gamma[r] * gamma[c] * plain[entry, w]
             entry += 1
-        total -= 2.0 * gamma[c] * stats[entry, w]
+        # Q'y, of which the reduction left nothing.
         entry += 1
     return total  # type: ignore[no-any-return]
 

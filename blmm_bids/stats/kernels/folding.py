@@ -1,98 +1,152 @@
-"""The criterion when the first term is folded; see `blmm_bids.stats.folding`.
+"""The criterion: the first term is integrated out, the others are factorised.
 
-What `integrate_out` leaves of the products of the other terms, X and y takes the place of the products
-in the criterion of the terms that are left; the chain rule brings its derivatives back to the folded
-term's D, and from there to theta.
+What `integrate_classes` or `integrate_levels` leaves of the products of the other terms, X and y takes the
+place of the products in the criterion of the terms that are left; the chain rule brings its derivatives back
+to the first term's D, and from there to theta.
 """
 
 from __future__ import annotations
 
 from blmm_bids.stats.folding import Folding
-from blmm_bids.stats.kernels.assembly import assemble, contract
+from blmm_bids.stats.kernels.assembly import assemble, contract, spread
 from blmm_bids.stats.kernels.cholesky import adjoint
 from blmm_bids.stats.kernels.compiling import inner, kernel
-from blmm_bids.stats.kernels.criterion import Lanes, factor_tangent, factorise_products, hessian_in_theta
-from blmm_bids.stats.kernels.fold_classes import FoldLanes, integrate_out
+from blmm_bids.stats.kernels.criterion import (
+    Factors,
+    Lanes,
+    factor_tangent,
+    factorise_products,
+    hessian_in_theta,
+)
+from blmm_bids.stats.kernels.fold_classes import integrate_classes, weigh_classes
+from blmm_bids.stats.kernels.fold_lanes import FoldLanes
+from blmm_bids.stats.kernels.fold_levels import integrate_levels, weigh_levels
+from blmm_bids.stats.kernels.fold_matrices import lower_place
+from blmm_bids.stats.kernels.small import clear, clear_rows, copy, copy_rows
 from blmm_bids.stats.model import FloatArray
 from blmm_bids.stats.plan_structure import Structure
 
 
 @kernel
-def evaluate_folded(rest: Structure, fold: Folding, k: Lanes, kr: Lanes, fl: FoldLanes) -> None:
-    """Value, gradient, Hessian and border at ``k.theta`` and ``k.weights``; see `evaluate`.
+def evaluate(rest: Structure, fold: Folding, k: Lanes, kr: Factors, fl: FoldLanes) -> None:
+    """``value = sum_j w_j log d_j`` at ``theta``, its gradient and Hessian (lower triangle), in every lane.
+
+    With weights (1, 1, n - p) the value is the profiled REML deviance up to a constant, with
+    (1, 0, n) that of ML, with (1, 1, 0) it is ``log|V| + log|X'V^-1X|``, whose Hessian is the
+    expected information (MATH: Inference).
 
     Parameters
     ----------
     rest, fold : Structure, Folding
     k : Lanes
-        Input and output; its other arrays are not used.
-    kr : Lanes
+        Input and output.
+    kr : Factors
         Working arrays of the other terms.
     fl : FoldLanes
+        Working arrays of the first term.
     """
-    size = fold.sizes[0]
-    m = size * (size + 1) // 2
-    lanes = k.value.size
-    # 1. Integrate the folded term out.
-    for t in range(rest.sizes[3]):
-        for w in range(lanes):
-            kr.theta[t, w] = k.theta[m + t, w]
-    for kind in range(3):
-        for w in range(lanes):
-            kr.weights[kind, w] = k.weights[kind, w]
-    integrate_out(fold, k, kr, fl)
+    # 1. Integrate the first term out.
+    _start(k, kr, fl)
+    if fold.sizes[2] > 0:
+        integrate_classes(fold, fl, kr.stats)
+    else:
+        integrate_levels(rest, fold, fl, kr.stats)
     # 2. The criterion of the other terms at the products that are left.
     factorise_products(rest, kr)
     adjoint(rest, kr.entries, kr.diag, kr.weights, kr.g_entries, kr.g_diag, kr.u)
     if rest.sizes[3] > 0:
         contract(rest, kr.stats, kr.theta, kr.g_entries, kr.g_diag, kr.grad, kr.right)
         hessian_in_theta(rest, kr)
-    # 3. Derivatives in the folded term's D.
-    _differentiate(rest, k, kr, fl)
+    # 3. Derivatives in the first term's D.
+    spread(rest, kr.theta, kr.g_entries, kr.g_diag, fl.stats_grad)
+    if fold.sizes[2] > 0:
+        weigh_classes(fold, fl)
+    else:
+        weigh_levels(rest, fold, fl)
+    _differentiate(rest, kr, fl)
     # 4. From D to theta.
-    for w in range(lanes):
-        k.value[w] = kr.value[w] + k.weights[0, w] * fl.logdet[w]
-        k.rss[w] = kr.rss[w]
-    for i in range(k.border.shape[0]):
-        for w in range(lanes):
-            k.border[i, w] = kr.border[i, w]
+    _finish(k, kr, fl)
     _to_theta(rest, fold, k, kr, fl)
 
 
 @inner
-def _differentiate(rest: Structure, k: Lanes, kr: Lanes, fl: FoldLanes) -> None:
+def _start(k: Lanes, kr: Factors, fl: FoldLanes) -> None:
+    """Give the lanes' theta, weights and products to the two parts; zero what is summed."""
+    m = fl.first.shape[0]
+    lanes = k.value.size
+    theta, weights, kr_theta, kr_weights, stats, base = (
+        k.theta, k.weights, kr.theta, kr.weights, kr.stats, fl.base,
+    )  # fmt: skip
+    for t in range(kr_theta.shape[0]):
+        for w in range(lanes):
+            kr_theta[t, w] = theta[m + t, w]
+    for kind in range(3):
+        for w in range(lanes):
+            kr_weights[kind, w] = weights[kind, w]
+    for x in range(stats.shape[0]):
+        for w in range(lanes):
+            stats[x, w] = base[x, w]
+    for first in range(0, fl.logdet.size, lanes):
+        for w in range(lanes):
+            fl.logdet[first + w] = 0.0
+            fl.weights[first + w] = weights[0, w]
+        for t in range(m):
+            for w in range(lanes):
+                fl.theta[t, first + w] = theta[t, w]
+    for i in range(m):
+        clear_rows(fl.d_stats[i])
+    clear_rows(fl.first)
+    clear_rows(fl.second)
+
+
+@inner
+def _differentiate(rest: Structure, kr: Factors, fl: FoldLanes) -> None:
     """Gradient and Hessian of the whole criterion in D, and across to the other terms' theta."""
     m = fl.grad.shape[0]
-    lanes = k.value.size
-    for i in range(m):
-        assemble(rest, fl.d_stats[i], kr.theta, 0.0, fl.a_entries[i], fl.a_diag[i], kr.right)
-        for w in range(lanes):
-            fl.grad[i, w] *= k.weights[0, w]
-        _add_inner_product(kr.g_entries, kr.g_diag, fl.a_entries[i], fl.a_diag[i], fl.grad[i])
+    lanes = kr.value.size
     second = 0
     for i in range(m):
+        _sum_groups(fl.first[i], fl.grad[i])
+        assemble(rest, fl.d_stats[i], kr.theta, 0.0, fl.a_entries[i], fl.a_diag[i], kr.right)
         for j in range(i + 1):
-            assemble(rest, fl.d2_stats[second], kr.theta, 0.0, kr.d_entries, kr.d_diag, kr.right)
-            for w in range(lanes):
-                fl.hess[i, j, w] *= k.weights[0, w]
-            _add_inner_product(kr.g_entries, kr.g_diag, kr.d_entries, kr.d_diag, fl.hess[i, j])
+            _sum_groups(fl.second[second], fl.hess[i, j])
             second += 1
+    d_entries, d_diag = kr.d_entries, kr.d_diag
     for j in range(m):
-        for x in range(kr.d_entries.shape[0]):
-            for w in range(lanes):
-                kr.d_entries[x, w] = fl.a_entries[j, x, w]
-        for x in range(kr.d_diag.shape[0]):
-            for w in range(lanes):
-                kr.d_diag[x, w] = fl.a_diag[j, x, w]
+        copy_rows(fl.a_entries[j], d_entries)
+        copy_rows(fl.a_diag[j], d_diag)
         factor_tangent(rest, kr, fl.d_border[j], fl.d_rss[j])
         for i in range(j, m):
             _add_inner_product(kr.dg_entries, kr.dg_diag, fl.a_entries[i], fl.a_diag[i], fl.hess[i, j])
         if rest.sizes[3] > 0:
-            contract(rest, kr.stats, kr.theta, kr.dg_entries, kr.dg_diag, fl.cross[j], kr.right)
-            contract(rest, fl.d_stats[j], kr.theta, kr.g_entries, kr.g_diag, kr.column, kr.right)
+            cross, column = fl.cross[j], kr.column
+            contract(rest, kr.stats, kr.theta, kr.dg_entries, kr.dg_diag, cross, kr.right)
+            contract(rest, fl.d_stats[j], kr.theta, kr.g_entries, kr.g_diag, column, kr.right)
             for t in range(rest.sizes[3]):
                 for w in range(lanes):
-                    fl.cross[j, t, w] += kr.column[t, w]
+                    cross[t, w] += column[t, w]
+
+
+@inner
+def _sum_groups(items: FloatArray, out: FloatArray) -> None:
+    """Sum every item into its lane."""
+    for w in range(out.size):
+        out[w] = 0.0
+    for first in range(0, items.size, out.size):
+        for w in range(out.size):
+            out[w] += items[first + w]
+
+
+@inner
+def _finish(k: Lanes, kr: Factors, fl: FoldLanes) -> None:
+    """Value, rss and border."""
+    lanes = k.value.size
+    value, rss, border, weights = k.value, k.rss, k.border, k.weights
+    _sum_groups(fl.logdet, value)
+    for w in range(lanes):
+        value[w] = kr.value[w] + weights[0, w] * value[w]
+        rss[w] = kr.rss[w]
+    copy_rows(kr.border, border)
 
 
 @inner
@@ -109,85 +163,74 @@ def _add_inner_product(
 
 
 @inner
-def _to_theta(rest: Structure, fold: Folding, k: Lanes, kr: Lanes, fl: FoldLanes) -> None:
+def _to_theta(rest: Structure, fold: Folding, k: Lanes, kr: Factors, fl: FoldLanes) -> None:
     """Chain rule for D = L L': theta (e, f) moves D's element (a, b) by [a=e] L_bf + [b=e] L_af."""
     size = fold.sizes[0]
     m = fl.grad.shape[0]
     n_rest = rest.sizes[3]
-    lanes = k.value.size
+    theta, grad, hess, d_border, d_rss = k.theta, k.grad, k.hess, k.d_border, k.d_rss
+    n_border = d_border.shape[1]
     t = 0
     for f in range(size):
         for e in range(f, size):
             # 1. First derivatives.
-            for w in range(lanes):
-                k.grad[t, w] = 0.0
-                k.d_rss[t, w] = 0.0
-            for x in range(k.border.shape[0]):
-                for w in range(lanes):
-                    k.d_border[t, x, w] = 0.0
+            clear(grad[t])
+            clear(d_rss[t])
+            clear_rows(d_border[t])
             for u in range(n_rest):
-                for w in range(lanes):
-                    k.hess[m + u, t, w] = 0.0
+                clear(hess[m + u, t])
             for r in range(f, size):
-                i = _direction(size, e, r)
+                i = lower_place(size, e, r)
                 times = 2.0 if r == e else 1.0
-                v = _direction(size, r, f)
-                for w in range(lanes):
-                    k.grad[t, w] += times * k.theta[v, w] * fl.grad[i, w]
-                    k.d_rss[t, w] += times * k.theta[v, w] * fl.d_rss[i, w]
-                for x in range(k.border.shape[0]):
-                    for w in range(lanes):
-                        k.d_border[t, x, w] += times * k.theta[v, w] * fl.d_border[i, x, w]
+                factor = theta[lower_place(size, r, f)]
+                _add_scaled(times, factor, fl.grad[i], grad[t])
+                _add_scaled(times, factor, fl.d_rss[i], d_rss[t])
+                for x in range(n_border):
+                    _add_scaled(times, factor, fl.d_border[i, x], d_border[t, x])
                 for u in range(n_rest):
-                    for w in range(lanes):
-                        k.hess[m + u, t, w] += times * k.theta[v, w] * fl.cross[i, u, w]
+                    _add_scaled(times, factor, fl.cross[i, u], hess[m + u, t])
             # 2. Second derivatives within the term.
             t2 = 0
             for g in range(size):
                 for h in range(g, size):
                     if t2 <= t:
-                        _second_in_theta(size, k, fl, t, e, f, t2, h, g)
+                        _second_in_theta(size, theta, fl, e, f, h, g, hess[t, t2])
                     t2 += 1
             t += 1
     for u in range(n_rest):
-        for w in range(lanes):
-            k.grad[m + u, w] = kr.grad[u, w]
-            k.d_rss[m + u, w] = kr.d_rss[u, w]
-        for x in range(k.border.shape[0]):
-            for w in range(lanes):
-                k.d_border[m + u, x, w] = kr.d_border[u, x, w]
+        copy(kr.grad[u], grad[m + u])
+        copy(kr.d_rss[u], d_rss[m + u])
+        copy_rows(kr.d_border[u], d_border[m + u])
         for v in range(u + 1):
-            for w in range(lanes):
-                k.hess[m + u, m + v, w] = kr.hess[u, v, w]
+            copy(kr.hess[u, v], hess[m + u, m + v])
 
 
 @inner
 def _second_in_theta(
-    size: int, k: Lanes, fl: FoldLanes, t: int, e: int, f: int, t2: int, h: int, g: int
+    size: int, theta: FloatArray, fl: FoldLanes, e: int, f: int, h: int, g: int, out: FloatArray
 ) -> None:
     """Hessian element of theta (e, f) and theta (h, g)."""
-    lanes = k.value.size
-    for w in range(lanes):
-        k.hess[t, t2, w] = 0.0
+    for w in range(out.size):
+        out[w] = 0.0
     for r in range(f, size):
-        i = _direction(size, e, r)
-        v = _direction(size, r, f)
+        i = lower_place(size, e, r)
+        first = theta[lower_place(size, r, f)]
         for q in range(g, size):
-            j = _direction(size, h, q)
-            v2 = _direction(size, q, g)
+            j = lower_place(size, h, q)
+            second = theta[lower_place(size, q, g)]
             times = (2.0 if r == e else 1.0) * (2.0 if q == h else 1.0)
-            high, low = max(i, j), min(i, j)
-            for w in range(lanes):
-                k.hess[t, t2, w] += times * k.theta[v, w] * k.theta[v2, w] * fl.hess[high, low, w]
+            curvature = fl.hess[max(i, j), min(i, j)]
+            for w in range(out.size):
+                out[w] += times * first[w] * second[w] * curvature[w]
     if f == g:
-        i = _direction(size, e, h)
         times = 2.0 if e == h else 1.0
-        for w in range(lanes):
-            k.hess[t, t2, w] += times * fl.grad[i, w]
+        slope = fl.grad[lower_place(size, e, h)]
+        for w in range(out.size):
+            out[w] += times * slope[w]
 
 
 @inner
-def _direction(size: int, a: int, b: int) -> int:
-    """Place of element (a, b) of a symmetric matrix among its vech elements."""
-    high, low = max(a, b), min(a, b)
-    return low * size - low * (low - 1) // 2 + high - low
+def _add_scaled(times: float, factor: FloatArray, x: FloatArray, out: FloatArray) -> None:
+    """``out += times factor x``, lane by lane."""
+    for w in range(out.size):
+        out[w] += times * factor[w] * x[w]

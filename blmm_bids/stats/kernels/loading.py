@@ -1,23 +1,31 @@
-"""Idle lanes take the next voxels; their products are formed as they come in."""
+"""Idle lanes take the next voxels; products are formed for a batch of voxels of one pattern at a time."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner, kernel
 from blmm_bids.stats.kernels.criterion import Lanes
 from blmm_bids.stats.kernels.finish import Estimates
-from blmm_bids.stats.kernels.fold_classes import FoldLanes
-from blmm_bids.stats.kernels.fold_products import FoldPattern, compute_fold_pattern, store_fold
+from blmm_bids.stats.kernels.fold_lanes import FoldLanes
+from blmm_bids.stats.kernels.fold_products import (
+    FoldPattern,
+    FoldResponses,
+    compute_fold_pattern,
+    project_responses,
+    store_voxel,
+)
 from blmm_bids.stats.kernels.newton import FIRST_RADIUS
 from blmm_bids.stats.kernels.products import (
     CONVERGED,
     Pattern,
+    Responses,
     compute_pattern,
-    reduce_response,
-    store_products,
+    reduce_responses,
 )
 from blmm_bids.stats.kernels.search import FIRST, IDLE, Rules, Search
 from blmm_bids.stats.model import FloatArray, IntArray
@@ -26,6 +34,8 @@ from blmm_bids.stats.plan_structure import Structure
 # Every search starts from this multiple of the identity: a little less variance between the levels than
 # within, in conditioned effects.
 START = 0.7
+# Voxels whose products are formed together.
+BATCH = 8
 
 
 class Queue(NamedTuple):
@@ -37,61 +47,36 @@ class Queue(NamedTuple):
         Voxels sorted by pattern.
     pattern_ids : (block voxel,)
         Which pattern each voxel of the block has.
-    state : (3,)
-        Next position in ``order``; pattern whose products are at hand, and its status code.
+    voxels : (batch,)
+        Voxels of the batch whose products are at hand.
+    state : (5,)
+        Next position in ``order``; pattern whose products are at hand, and its status code; next column of
+        the batch, and its columns.
     values : (obs,)
         Scratch: one voxel's response.
     """
 
     order: IntArray
     pattern_ids: IntArray
+    voxels: IntArray
     state: IntArray
     values: FloatArray
+
+
+def make_queue(order: IntArray, pattern_ids: IntArray, n_obs: int) -> Queue:
+    """Queue of the voxels in ``order``, of which none is at hand."""
+    return Queue(
+        order, pattern_ids, np.zeros(BATCH, dtype=np.int64), np.array([0, -1, 0, 0, 0]), np.zeros(n_obs)
+    )
 
 
 @kernel
 def load_lanes(
     s: Structure,
-    q_basis: FloatArray,
-    effects: FloatArray,
-    y: FloatArray,
-    queue: Queue,
-    rules: Rules,
-    k: Lanes,
-    search: Search,
-    pattern: Pattern,
-    out: Estimates,
-) -> int:
-    """Give every idle lane the next voxel that can be fitted; the number of lanes at work.
-
-    Parameters
-    ----------
-    q_basis, effects
-        See `DesignPlan`.
-    y : (voxel, obs) float32 or float64
-        Values, NaN where missing.
-    """
-    n_active = 0
-    for w in range(search.phase.size):
-        while search.phase[w] == IDLE and queue.state[0] < queue.order.size:
-            voxel, n_present, is_new = _take(y, queue, out)
-            if is_new:
-                queue.state[2] = compute_pattern(s, q_basis, effects, queue.values, rules.safe_mode, pattern)
-            if _reduce(queue, q_basis, pattern, voxel, w, rules, search, out):
-                store_products(s, q_basis, effects, queue.values, pattern, w, k.stats)
-                _start(search, k, w, voxel, n_present, s, rules)
-        n_active += 0 if search.phase[w] == IDLE else 1
-    return n_active
-
-
-@kernel
-def load_lanes_folded(
-    s: Structure,
     rest: Structure,
     fold: Folding,
     q_basis: FloatArray,
     effects: FloatArray,
-    rest_effects: FloatArray,
     y: FloatArray,
     queue: Queue,
     rules: Rules,
@@ -100,68 +85,105 @@ def load_lanes_folded(
     search: Search,
     pattern: Pattern,
     fold_pattern: FoldPattern,
-    level_y: FloatArray,
+    responses: Responses,
+    fold_responses: FoldResponses,
     out: Estimates,
 ) -> int:
-    """As `load_lanes`; voxels with too many classes keep `TOO_MANY_CLASSES` as their status."""
+    """Give every idle lane the next voxel that can be fitted; the number of lanes at work.
+
+    Voxels with too many classes keep `TOO_MANY_CLASSES` as their status.
+
+    Parameters
+    ----------
+    s, rest : Structure
+        Of all terms, and of those behind the first.
+    q_basis, effects
+        See `DesignPlan`.
+    y : (voxel, obs) float32 or float64
+        Values, NaN where missing.
+    """
     n_active = 0
-    for w in range(search.phase.size):
-        while search.phase[w] == IDLE and queue.state[0] < queue.order.size:
-            voxel, n_present, is_new = _take(y, queue, out)
-            if is_new:
-                code = compute_pattern(rest, q_basis, rest_effects, queue.values, rules.safe_mode, pattern)
-                if code == CONVERGED:
-                    code = compute_fold_pattern(
-                        rest, fold, q_basis, effects, queue.values, n_present, rules.safe_mode, fold_pattern
-                    )
-                queue.state[2] = code
-            if _reduce(queue, q_basis, pattern, voxel, w, rules, search, out):
-                store_products(rest, q_basis, rest_effects, queue.values, pattern, w, fl.base)
-                store_fold(rest, fold, effects, queue.values, fold_pattern, w, level_y, fl)
-                _start(search, k, w, voxel, n_present, s, rules)
-        n_active += 0 if search.phase[w] == IDLE else 1
+    phase, state = search.phase, queue.state
+    for w in range(phase.size):
+        while phase[w] == IDLE:
+            if state[3] == state[4]:
+                if state[0] == queue.order.size:
+                    break
+                _next_batch(
+                    rest, fold, q_basis, effects, y, queue, rules, pattern, fold_pattern, responses, out
+                )
+                if state[4] > 0:
+                    reduce_responses(q_basis, pattern, rules.resolution, responses)
+                    project_responses(rest, fold, effects, pattern, fold_pattern, responses, fold_responses)
+                continue
+            b = state[3]
+            state[3] += 1
+            voxel = queue.voxels[b]
+            out.status[voxel] = responses.codes[b]
+            if responses.codes[b] == CONVERGED:
+                store_voxel(rest, fold, pattern, fold_pattern, fold_responses, b, w, fl)
+                _start(search, k, responses, b, w, voxel, pattern.n_present[0], s, rules)
+        n_active += 0 if phase[w] == IDLE else 1
     return n_active
 
 
 @inner
-def _take(y: FloatArray, queue: Queue, out: Estimates) -> tuple[int, int, bool]:
-    """Next voxel, its images, and whether its pattern differs from the last one's."""
-    voxel = queue.order[queue.state[0]]
-    queue.state[0] += 1
-    n_present = 0
-    for obs in range(queue.values.size):
-        queue.values[obs] = y[voxel, obs]
-        if not math.isnan(queue.values[obs]):
-            n_present += 1
-    out.n_obs[voxel] = n_present
-    is_new = queue.pattern_ids[voxel] != queue.state[1]
-    queue.state[1] = queue.pattern_ids[voxel]
-    return voxel, n_present, is_new
-
-
-@inner
-def _reduce(
-    queue: Queue,
+def _next_batch(
+    rest: Structure,
+    fold: Folding,
     q_basis: FloatArray,
-    pattern: Pattern,
-    voxel: int,
-    w: int,
+    effects: FloatArray,
+    y: FloatArray,
+    queue: Queue,
     rules: Rules,
-    search: Search,
+    pattern: Pattern,
+    fold_pattern: FoldPattern,
+    responses: Responses,
     out: Estimates,
-) -> bool:
-    """Reduce the response of a voxel that its pattern allows to be fitted; whether it can be."""
-    status = queue.state[2]
-    if status == CONVERGED:
-        status = reduce_response(
-            q_basis, pattern.factor, rules.resolution, queue.values, search.gamma[w], search.scale[w]
-        )
-    out.status[voxel] = status
-    return status == CONVERGED  # type: ignore[no-any-return]
+) -> None:
+    """Take the next voxels of one pattern, and their responses where the pattern can be fitted."""
+    state, order, pattern_ids, row = queue.state, queue.order, queue.pattern_ids, queue.values
+    voxel = order[state[0]]
+    if pattern_ids[voxel] != state[1]:
+        state[1] = pattern_ids[voxel]
+        for obs in range(row.size):
+            row[obs] = y[voxel, obs]
+        code = compute_pattern(rest, q_basis, effects, fold.sizes[0], row, rules.safe_mode, pattern)
+        if code == CONVERGED:
+            code = compute_fold_pattern(rest, fold, q_basis, effects, pattern, rules.safe_mode, fold_pattern)
+        state[2] = code
+    n_columns = 0
+    values, present, n_present = responses.values, pattern.present, pattern.n_present[0]
+    while n_columns < BATCH and state[0] < order.size and pattern_ids[order[state[0]]] == state[1]:
+        voxel = order[state[0]]
+        state[0] += 1
+        out.n_obs[voxel] = n_present
+        out.status[voxel] = state[2]
+        if state[2] == CONVERGED:
+            queue.voxels[n_columns] = voxel
+            for i in range(n_present):
+                values[i, n_columns] = y[voxel, present[i]]
+            n_columns += 1
+    # Columns without a voxel compute what nobody reads.
+    for b in range(n_columns, BATCH):
+        for i in range(n_present):
+            values[i, b] = 0.0
+    state[3] = 0
+    state[4] = n_columns
 
 
 @inner
-def _start(search: Search, k: Lanes, w: int, voxel: int, n_present: int, s: Structure, rules: Rules) -> None:
+def _start(
+    search: Search,
+    k: Lanes,
+    responses: Responses,
+    b: int,
+    w: int,
+    voxel: int,
+    n_present: int,
+    s: Structure,
+    rules: Rules,
+) -> None:
     """First point of a lane's search."""
     search.voxel[w] = voxel
     search.phase[w] = FIRST
@@ -170,6 +192,10 @@ def _start(search: Search, k: Lanes, w: int, voxel: int, n_present: int, s: Stru
     search.outcome[w] = CONVERGED
     search.radius[w] = FIRST_RADIUS
     search.value[w] = math.inf
+    for i in range(s.sizes[1]):
+        search.gamma[w, i] = responses.gamma[i, b]
+    search.scale[w, 0] = responses.scale[0, b]
+    search.scale[w, 1] = responses.scale[1, b]
     k.weights[0, w] = 1.0
     k.weights[1, w] = 1.0 if rules.reml else 0.0
     k.weights[2, w] = float(n_present - s.sizes[1]) if rules.reml else float(n_present)

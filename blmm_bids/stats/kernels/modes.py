@@ -16,13 +16,14 @@ import numpy as np
 from blmm_bids.stats.kernels.assembly import assemble
 from blmm_bids.stats.kernels.cholesky import factorise
 from blmm_bids.stats.kernels.compiling import inner, kernel
-from blmm_bids.stats.kernels.criterion import Lanes
+from blmm_bids.stats.kernels.criterion import Factors
 from blmm_bids.stats.kernels.products import (
     CONVERGED,
     Pattern,
+    Responses,
     compute_pattern,
-    reduce_response,
-    store_products,
+    multiply_effects,
+    reduce_responses,
 )
 from blmm_bids.stats.kernels.small import jacobi_eigh
 from blmm_bids.stats.model import FloatArray, IntArray
@@ -51,10 +52,13 @@ class Scales(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Scratch of `write_modes`; ``solution`` is (ranef + fixef, lane), ``reduced`` (lane, obs)."""
+    """Scratch of `write_modes`.
+
+    ``solution`` is (ranef + fixef, lane), ``reduced`` (lane, obs), ``products`` (ranef, 1).
+    """
 
     reduced: FloatArray
-    gamma: FloatArray
+    products: FloatArray
     scale: FloatArray
     solution: FloatArray
     square: FloatArray
@@ -67,8 +71,8 @@ def allocate_work(s: Structure, lanes: int, n_obs: int) -> Work:
     widest = int(s.term_size.max()) if s.term_size.size else 1
     return Work(
         reduced=np.zeros((lanes, n_obs)),
-        gamma=np.zeros((lanes, n_fixef)),
-        scale=np.zeros((lanes, 2)),
+        products=np.zeros((n_ranef, 1)),
+        scale=np.zeros(lanes),
         solution=np.zeros((n_ranef + n_fixef, lanes)),
         square=np.zeros((widest, widest)),
         vectors=np.zeros((widest, widest)),
@@ -85,8 +89,9 @@ def write_modes(
     pattern_ids: IntArray,
     d: FloatArray,
     scales: Scales,
-    k: Lanes,
+    k: Factors,
     pattern: Pattern,
+    responses: Responses,
     work: Work,
     modes: FloatArray,
     residuals: FloatArray,
@@ -105,7 +110,7 @@ def write_modes(
         Which pattern each voxel has.
     d : (voxel, vech)
         Covariances on the user's scale, terms in elimination order.
-    scales, k, pattern, work
+    scales, k, pattern, responses, work
         Scales of the plan, and working arrays.
     modes : (voxel, ranef)
         Output, in units of the data.
@@ -120,19 +125,13 @@ def write_modes(
         # 1. The chunk's sufficient statistics and covariance factors.
         for w in range(n_active):
             voxel = order[first + w]
-            values = work.reduced[w]
-            for obs in range(values.size):
-                values[obs] = y[voxel, obs]
             if pattern_ids[voxel] != current:
                 current = pattern_ids[voxel]
-                compute_pattern(s, q_basis, effects, values, IGNORE_SAFE_MODE, pattern)
-            code = reduce_response(
-                q_basis, pattern.factor, scales.resolution, values, work.gamma[w], work.scale[w]
-            )
-            store_products(s, q_basis, effects, values, pattern, w, k.stats)
-            if code != CONVERGED:
-                # Without a residual there is nothing to predict from; the fit has said so.
-                work.scale[w, 0] = math.nan
+                row = work.reduced[w]
+                for obs in range(row.size):
+                    row[obs] = y[voxel, obs]
+                compute_pattern(s, q_basis, effects, 0, row, IGNORE_SAFE_MODE, pattern)
+            _load_response(s, q_basis, effects, y[voxel], scales, w, pattern, responses, work, k.stats)
             for term in range(s.term_size.size):
                 _load_theta(s, term, d[voxel], scales, w, k.theta, work)
         # 2. u and gamma, in every lane; lanes without a voxel compute what nobody reads.
@@ -144,6 +143,41 @@ def write_modes(
             voxel = order[first + w]
             _unscale_modes(s, k.theta, scales, w, work, modes[voxel])
             _write_residuals(s, q_basis, effects, w, work, residuals[voxel])
+
+
+@inner
+def _load_response(
+    s: Structure,
+    q_basis: FloatArray,
+    effects: FloatArray,
+    y: FloatArray,
+    scales: Scales,
+    w: int,
+    pattern: Pattern,
+    responses: Responses,
+    work: Work,
+    stats: FloatArray,
+) -> None:
+    """Reduce one voxel's response and write all products into lane ``w``."""
+    n_border = s.sizes[1] + 1
+    values, present, reduced = responses.values, pattern.present, work.reduced[w]
+    for i in range(pattern.n_present[0]):
+        values[i, 0] = y[present[i]]
+    reduce_responses(q_basis, pattern, scales.resolution, responses)
+    # Without a residual there is nothing to predict from; the fit has said so.
+    work.scale[w] = responses.scale[0, 0] if responses.codes[0] == CONVERGED else math.nan
+    multiply_effects(s, effects, 0, pattern, values, work.products)
+    for x in range(stats.shape[0]):
+        stats[x, w] = pattern.products[x]
+    for col in range(s.sizes[0]):
+        stats[s.sizes[5] + (col + 1) * n_border - 1, w] = work.products[col, 0]
+    square = 0.0
+    for obs in range(reduced.size):
+        reduced[obs] = math.nan
+    for i in range(pattern.n_present[0]):
+        reduced[present[i]] = values[i, 0]
+        square += values[i, 0] * values[i, 0]
+    stats[stats.shape[0] - 1, w] = square
 
 
 @inner
@@ -239,7 +273,7 @@ def _unscale_modes(
     s: Structure, theta: FloatArray, scales: Scales, w: int, work: Work, modes: FloatArray
 ) -> None:
     """``b~ = L u`` in place of u, and the user's ``b = T b~`` into ``modes``."""
-    scale = work.scale[w, 0]
+    scale = work.scale[w]
     x = work.solution
     for term in range(s.term_size.size):
         size = s.term_size[term]
@@ -266,7 +300,7 @@ def _write_residuals(
 ) -> None:
     """``y - X beta - Z b`` from the reduced response; NaN stays NaN."""
     n_ranef = s.sizes[0]
-    scale = work.scale[w, 0]
+    scale = work.scale[w]
     x = work.solution
     for obs in range(residuals.size):
         fitted = 0.0

@@ -9,7 +9,7 @@ import numpy as np
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner, kernel
 from blmm_bids.stats.kernels.criterion import Lanes
-from blmm_bids.stats.kernels.fold_classes import FoldLanes
+from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.fold_products import reorder_fold
 from blmm_bids.stats.kernels.newton import Small, needs_pivoting, reorder_theta
 from blmm_bids.stats.kernels.products import reorder_effects
@@ -18,32 +18,18 @@ from blmm_bids.stats.plan_structure import Structure
 
 
 @kernel
-def pivot_lanes(s: Structure, k: Lanes, search: Search, small: Small) -> None:
-    """Take the effects of terms in a better order, in the lanes that asked for it."""
-    scratch = np.empty(s.term_size.max() ** 2)
-    for w in range(search.phase.size):
-        if search.phase[w] == PIVOT:
-            for term in range(s.term_size.size):
-                if _pivot(s, w, term, search, small):
-                    reorder_effects(s, k.stats, w, term, small.order, scratch)
-                    _compose_order(s, w, term, search, small)
-            _resume(k, w, search)
-
-
-@kernel
-def pivot_lanes_folded(
+def pivot_lanes(
     s: Structure, rest: Structure, fold: Folding, k: Lanes, fl: FoldLanes, search: Search, small: Small
 ) -> None:
-    """As `pivot_lanes`."""
+    """Take the effects of terms in a better order, in the lanes that asked for it."""
     scratch = np.empty(s.term_size.max() ** 2)
     for w in range(search.phase.size):
         if search.phase[w] == PIVOT:
             for term in range(s.term_size.size):
                 if not _pivot(s, w, term, search, small):
                     continue
-                if term == 0:
-                    reorder_fold(fold, w, small.order, scratch, fl)
-                else:
+                reorder_fold(rest, fold, w, term - 1, small.order, scratch, fl)
+                if term > 0:
                     reorder_effects(rest, fl.base, w, term - 1, small.order, scratch)
                     for c in range(fl.n_classes[w]):
                         for pair in range(fl.totals.shape[1]):

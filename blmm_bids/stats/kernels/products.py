@@ -1,7 +1,8 @@
-"""Sufficient statistics: past this file nothing sees the data.
+"""Sufficient statistics: past these files nothing sees the data.
 
 The products of the design depend on which images are present, not on their values; voxels come
-sorted by pattern, and a pattern's products are computed once and copied to each voxel's lane.
+sorted by pattern, and a pattern's products are computed once. Responses are taken a batch of voxels
+of one pattern at a time, a column each.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blmm_bids.stats.kernels.compiling import inner
-from blmm_bids.stats.kernels.small import cholesky, cholesky_solve
+from blmm_bids.stats.kernels.small import cholesky, clear, clear_rows
 from blmm_bids.stats.model import FloatArray, IntArray, Status
 from blmm_bids.stats.plan_structure import Structure
 
@@ -34,40 +35,81 @@ class Pattern(NamedTuple):
 
     Attributes
     ----------
-    zz : (value,)
-        Blocks of Z'Z.
-    zx : (ranef, fixef)
-        Z'Q.
-    xx : (fixef, fixef)
-        Q'Q.
+    present : (obs,)
+        Images present, as far as ``n_present`` goes.
+    n_present : (1,)
+    products : (product,)
+        Laid out as `Structure` says; zero for the products with y.
     factor : (fixef, fixef)
-        Its Cholesky factor.
+        Cholesky factor of Q'Q.
     seen : (ranef,)
         Images of each level, at the level's first column.
     """
 
-    zz: FloatArray
-    zx: FloatArray
-    xx: FloatArray
+    present: IntArray
+    n_present: IntArray
+    products: FloatArray
     factor: FloatArray
     seen: IntArray
 
 
-def allocate_pattern(s: Structure) -> Pattern:
+class Responses(NamedTuple):
+    """A batch of voxels of one pattern; the last axis is the voxel.
+
+    Attributes
+    ----------
+    values : (obs present, column)
+        Reduced responses.
+    gamma : (fixef, column)
+        Least-squares coefficients in Q.
+    scale : (2, column)
+        The power of two that ``values`` were divided by, and the scaled rss at or below which nothing is
+        left but rounding.
+    work : (4, column)
+        Scratch.
+    codes : (column,)
+        Status: whether the voxel can be fitted.
+    """
+
+    values: FloatArray
+    gamma: FloatArray
+    scale: FloatArray
+    work: FloatArray
+    codes: IntArray
+
+
+def allocate_pattern(s: Structure, n_obs: int) -> Pattern:
     """Zeroed products for one pattern."""
     n_ranef, n_fixef = int(s.sizes[0]), int(s.sizes[1])
     return Pattern(
-        zz=np.zeros(s.block_pos.size),
-        zx=np.zeros((n_ranef, n_fixef)),
-        xx=np.zeros((n_fixef, n_fixef)),
+        present=np.zeros(n_obs, dtype=np.int64),
+        n_present=np.zeros(1, dtype=np.int64),
+        products=np.zeros(int(s.sizes[8])),
         factor=np.zeros((n_fixef, n_fixef)),
         seen=np.zeros(n_ranef, dtype=np.int64),
     )
 
 
+def allocate_responses(n_obs: int, n_fixef: int, columns: int) -> Responses:
+    """Zeroed room for a batch of voxels."""
+    return Responses(
+        values=np.zeros((n_obs, columns)),
+        gamma=np.zeros((n_fixef, columns)),
+        scale=np.zeros((2, columns)),
+        work=np.zeros((4, columns)),
+        codes=np.zeros(columns, dtype=np.int64),
+    )
+
+
 @inner
 def compute_pattern(
-    s: Structure, q_basis: FloatArray, effects: FloatArray, y: FloatArray, safe_mode: bool, out: Pattern
+    s: Structure,
+    q_basis: FloatArray,
+    effects: FloatArray,
+    skipped: int,
+    y: FloatArray,
+    safe_mode: bool,
+    out: Pattern,
 ) -> int:
     """Fill a pattern's products from the images where ``y`` is not NaN; a status code.
 
@@ -75,6 +117,8 @@ def compute_pattern(
     ----------
     q_basis : (obs, fixef)
     effects : (obs, effect over all terms)
+    skipped : int
+        Effects at the front of ``effects`` that ``s`` does not know.
     y : (obs,)
         Values of any voxel with this pattern.
     safe_mode : bool
@@ -82,55 +126,55 @@ def compute_pattern(
     out : Pattern
     """
     n_fixef = s.sizes[1]
+    n_border = n_fixef + 1
     n_terms = s.term_size.size
-    _clear(out)
+    products, present, seen = out.products, out.present, out.seen
+    clear(products)
+    clear(seen)
     n_present = 0
     for obs in range(y.size):
         if math.isnan(y[obs]):
             continue
+        present[n_present] = obs
         n_present += 1
+        entry = s.sizes[6]
         for i in range(n_fixef):
-            for j in range(i + 1):
-                out.xx[i, j] += q_basis[obs, i] * q_basis[obs, j]
-        first_effect = 0
+            for j in range(i + 1, n_fixef):
+                products[entry] += q_basis[obs, i] * q_basis[obs, j]
+                entry += 1
+            entry += 1
+            products[s.sizes[7] + i] += q_basis[obs, i] * q_basis[obs, i]
+        effect = skipped
         for term in range(n_terms):
             col = s.obs_cols[obs, term]
-            out.seen[col] += 1
+            seen[col] += 1
             for e in range(s.term_size[term]):
+                place = s.sizes[5] + (col + e) * n_border
                 for i in range(n_fixef):
-                    out.zx[col + e, i] += effects[obs, first_effect + e] * q_basis[obs, i]
-            first_effect += s.term_size[term]
-        _add_blocks(s, effects, obs, out.zz)
+                    products[place + i] += effects[obs, effect] * q_basis[obs, i]
+                effect += 1
+        _add_blocks(s, effects, skipped, obs, products)
+    out.n_present[0] = n_present
     if n_present <= n_fixef + 1:
         return TOO_FEW
+    entry = s.sizes[6]
     for i in range(n_fixef):
-        for j in range(i + 1):
-            out.factor[i, j] = out.xx[i, j]
+        out.factor[i, i] = products[s.sizes[7] + i]
+        for j in range(i + 1, n_fixef):
+            out.factor[j, i] = products[entry]
+            entry += 1
+        entry += 1
     if not cholesky(out.factor, n_fixef, RANK_TOLERANCE):
         return RANK_DEFICIENT
-    code: int = _check_levels(s, n_present, safe_mode, out.seen)
+    code: int = _check_levels(s, n_present, safe_mode, seen)
     return code
 
 
 @inner
-def _clear(out: Pattern) -> None:
-    """Zero a pattern's products."""
-    for value in range(out.zz.size):
-        out.zz[value] = 0.0
-    for col in range(out.zx.shape[0]):
-        out.seen[col] = 0
-        for i in range(out.zx.shape[1]):
-            out.zx[col, i] = 0.0
-    for i in range(out.xx.shape[0]):
-        for j in range(out.xx.shape[1]):
-            out.xx[i, j] = 0.0
-
-
-@inner
-def _add_blocks(s: Structure, effects: FloatArray, obs: int, zz: FloatArray) -> None:
+def _add_blocks(s: Structure, effects: FloatArray, skipped: int, obs: int, products: FloatArray) -> None:
     """Add one image's products of effects to the blocks of Z'Z."""
     pair = 0
-    first_col = 0
+    first_col = skipped
     for col_term in range(s.term_size.size):
         first_row = first_col
         for row_term in range(col_term, s.term_size.size):
@@ -138,7 +182,9 @@ def _add_blocks(s: Structure, effects: FloatArray, obs: int, zz: FloatArray) -> 
             width = s.term_size[col_term]
             for i in range(s.term_size[row_term]):
                 for j in range(width):
-                    zz[start + i * width + j] += effects[obs, first_row + i] * effects[obs, first_col + j]
+                    products[start + i * width + j] += (
+                        effects[obs, first_row + i] * effects[obs, first_col + j]
+                    )
             first_row += s.term_size[row_term]
             pair += 1
         first_col += s.term_size[col_term]
@@ -161,118 +207,94 @@ def _check_levels(s: Structure, n_present: int, safe_mode: bool, seen: IntArray)
 
 
 @inner
-def reduce_response(
-    q_basis: FloatArray,
-    factor: FloatArray,
-    resolution: float,
-    y: FloatArray,
-    gamma: FloatArray,
-    scale: FloatArray,
-) -> int:
-    """Take the least-squares fit off a voxel's response, in place; a status code.
+def reduce_responses(q_basis: FloatArray, pattern: Pattern, resolution: float, r: Responses) -> None:
+    """Take the least-squares fit off each response, in place, and say which voxels can be fitted.
 
-    It is divided by a power of two near its residual's size besides, so that neither a large mean nor
+    A response is divided by a power of two near its residual's size besides, so that neither a large mean nor
     its units cost digits.
 
     Parameters
     ----------
     q_basis : (obs, fixef)
-    factor : (fixef, fixef)
-        Cholesky factor of Q'Q over the images present.
+    pattern : Pattern
     resolution : float
         Machine epsilon of the type that the values were stored in.
-    y : (obs,)
-        Values, NaN where missing; overwritten.
-    gamma : (fixef,)
-        Output: the least-squares coefficients in Q.
-    scale : (2,)
-        Output: the power of two, and the scaled rss at or below which nothing is left but rounding.
+    r : Responses
+        ``values`` of the images present in; everything out.
     """
-    n_fixef = gamma.size
-    low, high, square = _range(y)
-    if low == high:
-        return CONSTANT
-    for i in range(n_fixef):
-        gamma[i] = 0.0
-    for obs in range(y.size):
-        if not math.isnan(y[obs]):
-            for i in range(n_fixef):
-                gamma[i] += q_basis[obs, i] * y[obs]
-    cholesky_solve(factor, n_fixef, gamma)
-    rss = 0.0
-    n_present = 0
-    for obs in range(y.size):
-        if not math.isnan(y[obs]):
-            for i in range(n_fixef):
-                y[obs] -= q_basis[obs, i] * gamma[i]
-            rss += y[obs] * y[obs]
-            n_present += 1
-    rounding = 16.0 * resolution * resolution * square
-    if not rss > rounding:
-        return ZERO_RESIDUAL
-    scale[0] = 2.0 ** math.floor(0.5 * math.log2(rss / n_present))
-    scale[1] = rounding / (scale[0] * scale[0])
-    for obs in range(y.size):
-        y[obs] /= scale[0]
-    return CONVERGED
+    present, factor, values, gamma = pattern.present, pattern.factor, r.values, r.gamma
+    n_present, n_fixef, n_columns = pattern.n_present[0], gamma.shape[0], values.shape[1]
+    low, high, square, rss = r.work[0], r.work[1], r.work[2], r.work[3]
+    for b in range(n_columns):
+        low[b], high[b], square[b], rss[b] = math.inf, -math.inf, 0.0, 0.0
+    clear_rows(gamma)
+    for i in range(n_present):
+        for b in range(n_columns):
+            low[b] = min(low[b], values[i, b])
+            high[b] = max(high[b], values[i, b])
+            square[b] += values[i, b] * values[i, b]
+        for j in range(n_fixef):
+            x = q_basis[present[i], j]
+            for b in range(n_columns):
+                gamma[j, b] += x * values[i, b]
+    _solve_columns(factor, gamma)
+    for i in range(n_present):
+        for j in range(n_fixef):
+            x = q_basis[present[i], j]
+            for b in range(n_columns):
+                values[i, b] -= x * gamma[j, b]
+        for b in range(n_columns):
+            rss[b] += values[i, b] * values[i, b]
+    for b in range(n_columns):
+        rounding = 16.0 * resolution * resolution * square[b]
+        r.codes[b] = CONVERGED
+        r.scale[0, b] = 1.0
+        if low[b] == high[b]:
+            r.codes[b] = CONSTANT
+        elif not rss[b] > rounding:
+            r.codes[b] = ZERO_RESIDUAL
+        else:
+            r.scale[0, b] = 2.0 ** math.floor(0.5 * math.log2(rss[b] / n_present))
+        r.scale[1, b] = rounding / (r.scale[0, b] * r.scale[0, b])
+    for i in range(n_present):
+        for b in range(n_columns):
+            values[i, b] /= r.scale[0, b]
 
 
 @inner
-def store_products(
-    s: Structure,
-    q_basis: FloatArray,
-    effects: FloatArray,
-    y: FloatArray,
-    pattern: Pattern,
-    w: int,
-    stats: FloatArray,
-) -> None:
-    """Write one voxel's products into lane ``w`` of a store.
+def _solve_columns(factor: FloatArray, x: FloatArray) -> None:
+    """Solve ``L L' X = B`` in place of B, for many columns."""
+    n, n_columns = x.shape
+    for i in range(n):
+        for k in range(i):
+            for b in range(n_columns):
+                x[i, b] -= factor[i, k] * x[k, b]
+        for b in range(n_columns):
+            x[i, b] /= factor[i, i]
+    for i in range(n - 1, -1, -1):
+        for k in range(i + 1, n):
+            for b in range(n_columns):
+                x[i, b] -= factor[k, i] * x[k, b]
+        for b in range(n_columns):
+            x[i, b] /= factor[i, i]
 
-    Parameters
-    ----------
-    y : (obs,)
-        Reduced response.
-    pattern : Pattern
-        The design's products over the images present.
-    stats : (product, lane)
-    """
-    n_fixef = s.sizes[1]
-    n_border = n_fixef + 1
-    # 1. Products with the response.
-    for col in range(s.sizes[0]):
-        stats[s.sizes[5] + col * n_border + n_fixef, w] = 0.0
-    square = 0.0
-    for obs in range(y.size):
-        if math.isnan(y[obs]):
-            continue
-        square += y[obs] * y[obs]
-        first_effect = 0
+
+@inner
+def multiply_effects(
+    s: Structure, effects: FloatArray, skipped: int, pattern: Pattern, values: FloatArray, out: FloatArray
+) -> None:
+    """``out = Z' values``: (ranef, column) from (obs present, column)."""
+    clear_rows(out)
+    for i in range(pattern.n_present[0]):
+        obs = pattern.present[i]
+        effect = skipped
         for term in range(s.term_size.size):
             col = s.obs_cols[obs, term]
             for e in range(s.term_size[term]):
-                product = s.sizes[5] + (col + e) * n_border + n_fixef
-                stats[product, w] += effects[obs, first_effect + e] * y[obs]
-            first_effect += s.term_size[term]
-    entry = s.sizes[6]
-    for i in range(n_fixef):
-        for j in range(i + 1, n_fixef):
-            stats[entry, w] = pattern.xx[j, i]
-            entry += 1
-        total = 0.0
-        for obs in range(y.size):
-            if not math.isnan(y[obs]):
-                total += q_basis[obs, i] * y[obs]
-        stats[entry, w] = total
-        entry += 1
-        stats[s.sizes[7] + i, w] = pattern.xx[i, i]
-    stats[s.sizes[7] + n_fixef, w] = square
-    # 2. The pattern's own.
-    for value in range(pattern.zz.size):
-        stats[value, w] = pattern.zz[value]
-    for col in range(pattern.zx.shape[0]):
-        for i in range(n_fixef):
-            stats[s.sizes[5] + col * n_border + i, w] = pattern.zx[col, i]
+                z = effects[obs, effect]
+                for b in range(values.shape[1]):
+                    out[col + e, b] += z * values[i, b]
+                effect += 1
 
 
 @inner
@@ -310,17 +332,3 @@ def reorder_effects(
                 scratch[i * width + j] = stats[start + row * width + (order[j] if is_col else j), w]
         for value in range(height * width):
             stats[start + value, w] = scratch[value]
-
-
-@inner
-def _range(y: FloatArray) -> tuple[float, float, float]:
-    """Smallest and largest value present, and the sum of squares."""
-    low = math.inf
-    high = -math.inf
-    square = 0.0
-    for value in y:
-        if not math.isnan(value):
-            low = min(low, value)
-            high = max(high, value)
-            square += value * value
-    return low, high, square

@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from blmm_bids.stats.kernels.criterion import Lanes, allocate_lanes, evaluate
+from blmm_bids.stats.kernels.criterion import allocate_factors, allocate_lanes
 from blmm_bids.stats.kernels.finish import Estimates, allocate_estimates
-from blmm_bids.stats.kernels.fold_classes import allocate_fold
-from blmm_bids.stats.kernels.fold_products import TOO_MANY_CLASSES, allocate_fold_pattern
-from blmm_bids.stats.kernels.folding import evaluate_folded
-from blmm_bids.stats.kernels.loading import Queue, load_lanes, load_lanes_folded
+from blmm_bids.stats.kernels.fold_lanes import allocate_fold
+from blmm_bids.stats.kernels.fold_products import (
+    TOO_MANY_CLASSES,
+    allocate_fold_pattern,
+    allocate_fold_responses,
+)
+from blmm_bids.stats.kernels.folding import evaluate
+from blmm_bids.stats.kernels.loading import BATCH, load_lanes, make_queue
 from blmm_bids.stats.kernels.newton import allocate_small
-from blmm_bids.stats.kernels.pivoting import pivot_lanes, pivot_lanes_folded
-from blmm_bids.stats.kernels.products import allocate_pattern
+from blmm_bids.stats.kernels.pivoting import pivot_lanes
+from blmm_bids.stats.kernels.products import allocate_pattern, allocate_responses
+from blmm_bids.stats.kernels.records import by_reference
 from blmm_bids.stats.kernels.search import Rules, advance_lanes, allocate_search
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from blmm_bids.stats.model import IntArray
-    from blmm_bids.stats.plan import DesignPlan
+    from blmm_bids.stats.plan import DesignPlan, Pass
 
 
 class Rounds(NamedTuple):
@@ -57,15 +61,10 @@ def run_rounds(rounds: Rounds) -> Estimates:
     return rounds.out
 
 
-def fit_levelwise(
-    plan: DesignPlan,
-    y: NDArray[np.floating],
-    order: IntArray,
-    pattern_ids: IntArray,
-    rules: Rules,
-    out: Estimates | None,
+def fit_waiting(
+    plan: DesignPlan, y: NDArray[np.floating], order: IntArray, pattern_ids: IntArray, rules: Rules
 ) -> Estimates:
-    """Fit voxels with every level of every term eliminated on its own.
+    """Fit the voxels in ``order``; those with more classes than one pass has room for go to the next one.
 
     Parameters
     ----------
@@ -75,88 +74,45 @@ def fit_levelwise(
         Voxels to fit, sorted by pattern.
     pattern_ids : (voxel,)
     rules : Rules
-    out : Estimates or None
-        What other voxels have already; made where None.
     """
-    if out is None:
-        out = allocate_estimates(y.shape[0], plan.n_fixef, plan.n_theta)
-    if order.size == 0:
-        return out
-    return run_rounds(levelwise_rounds(plan, y, order, pattern_ids, rules, out))
+    out = allocate_estimates(y.shape[0], plan.n_fixef, plan.n_theta)
+    for one_pass in plan.passes:
+        if order.size:
+            run_rounds(bind_rounds(plan, one_pass, y, order, pattern_ids, rules, out))
+            order = order[out.status[order] == TOO_MANY_CLASSES]
+    return out
 
 
-def levelwise_rounds(
+def bind_rounds(
     plan: DesignPlan,
+    one_pass: Pass,
     y: NDArray[np.floating],
     order: IntArray,
     pattern_ids: IntArray,
     rules: Rules,
     out: Estimates,
 ) -> Rounds:
-    """Bind the steps of `fit_levelwise`; see there."""
-    s = plan.structure
-    k = allocate_lanes(s, plan.lanes)
-    search = allocate_search(s, plan.lanes)
-    small = allocate_small(plan.n_theta, plan.n_fixef)
-    pattern = allocate_pattern(s)
-    queue = _queue(order, pattern_ids, y.shape[1])
+    """Bind the steps of one pass to working arrays; see `fit_waiting`."""
+    fold, lanes = one_pass.fold, one_pass.lanes
+    s, rest = by_reference(plan.structure), by_reference(plan.rest)
+    fold_record, estimates = by_reference(fold), by_reference(out)
+    k = by_reference(allocate_lanes(plan.structure, lanes))
+    kr = by_reference(allocate_factors(plan.rest, lanes))
+    fl = by_reference(allocate_fold(plan.rest, fold, lanes))
+    search = by_reference(allocate_search(plan.structure, lanes))
+    small = by_reference(allocate_small(plan.n_theta, plan.n_fixef))
+    queue = by_reference(make_queue(order, pattern_ids, plan.n_obs))
+    pattern = by_reference(allocate_pattern(plan.rest, plan.n_obs))
+    fold_pattern = by_reference(allocate_fold_pattern(plan.rest, fold))
+    responses = by_reference(allocate_responses(plan.n_obs, plan.n_fixef, BATCH))
+    fold_responses = by_reference(allocate_fold_responses(plan.rest, fold, BATCH))
     return Rounds(
-        load=lambda: load_lanes(s, plan.Q, plan.effects, y, queue, rules, k, search, pattern, out),
-        evaluate=lambda: evaluate(s, k),
-        advance=lambda: advance_lanes(s, plan.R_inv, rules, k, s, k.stats, search, small, out),
-        pivot=lambda: pivot_lanes(s, k, search, small),
-        out=out,
-    )
-
-
-def fit_folded(
-    plan: DesignPlan, y: NDArray[np.floating], order: IntArray, pattern_ids: IntArray, rules: Rules
-) -> tuple[Estimates, IntArray]:
-    """Fit voxels with the first term folded; estimates, and the voxels left to `fit_levelwise`."""
-    out = run_rounds(folded_rounds(plan, y, order, pattern_ids, rules))
-    return out, order[out.status[order] == TOO_MANY_CLASSES]
-
-
-def folded_rounds(
-    plan: DesignPlan, y: NDArray[np.floating], order: IntArray, pattern_ids: IntArray, rules: Rules
-) -> Rounds:
-    """Bind the steps of `fit_folded`; see there."""
-    if plan.folded is None:
-        msg = "the plan has no folded term"
-        raise ValueError(msg)
-    s, rest, fold, effects, lanes = (
-        plan.structure,
-        plan.folded.rest,
-        plan.folded.fold,
-        plan.folded.effects,
-        plan.folded.lanes,
-    )
-    out = allocate_estimates(y.shape[0], plan.n_fixef, plan.n_theta)
-    k, kr = allocate_outputs(plan, lanes), allocate_lanes(rest, lanes)
-    fl = allocate_fold(rest, fold, lanes)
-    search = allocate_search(s, lanes)
-    small = allocate_small(plan.n_theta, plan.n_fixef)
-    pattern, fold_pattern = allocate_pattern(rest), allocate_fold_pattern(rest, fold)
-    level_y = np.zeros((int(fold.sizes[1]), int(fold.sizes[0])))
-    queue = _queue(order, pattern_ids, y.shape[1])
-    return Rounds(
-        load=lambda: load_lanes_folded(
-            s, rest, fold, plan.Q, plan.effects, effects, y, queue, rules, k, fl, search, pattern,
-            fold_pattern, level_y, out,
+        load=lambda: load_lanes(
+            s, rest, fold_record, plan.Q, plan.effects, y, queue, rules, k, fl, search, pattern,
+            fold_pattern, responses, fold_responses, estimates,
         ),
-        evaluate=lambda: evaluate_folded(rest, fold, k, kr, fl),
-        advance=lambda: advance_lanes(s, plan.R_inv, rules, k, rest, fl.base, search, small, out),
-        pivot=lambda: pivot_lanes_folded(s, rest, fold, k, fl, search, small),
+        evaluate=lambda: evaluate(rest, fold_record, k, kr, fl),
+        advance=lambda: advance_lanes(s, plan.R_inv, rules, k, fl, search, small, estimates),
+        pivot=lambda: pivot_lanes(s, rest, fold_record, k, fl, search, small),
         out=out,
     )  # fmt: skip
-
-
-def allocate_outputs(plan: DesignPlan, lanes: int) -> Lanes:
-    """Lanes of the whole model with room for input and output only."""
-    s = plan.structure
-    empty = s._replace(row_idx=s.row_idx[:0], sizes=np.array([0, *s.sizes[1:8], 0]))
-    return allocate_lanes(empty, lanes)
-
-
-def _queue(order: IntArray, pattern_ids: IntArray, n_obs: int) -> Queue:
-    return Queue(order, pattern_ids, np.array([0, -1, 0]), np.zeros(n_obs))

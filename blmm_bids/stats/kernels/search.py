@@ -9,6 +9,7 @@ import numpy as np
 from blmm_bids.stats.kernels.compiling import inner, kernel
 from blmm_bids.stats.kernels.criterion import Lanes
 from blmm_bids.stats.kernels.finish import Estimates, write_estimates
+from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.newton import (
     FIRST_RADIUS,
     Small,
@@ -123,23 +124,16 @@ def advance_lanes(
     r_inv: FloatArray,
     rules: Rules,
     k: Lanes,
-    products: Structure,
-    stats: FloatArray,
+    fl: FoldLanes,
     search: Search,
     small: Small,
     out: Estimates,
 ) -> int:
-    """Let every lane digest its evaluation; the number of lanes that want their effects reordered.
-
-    Parameters
-    ----------
-    products, stats
-        Where `write_estimates` finds [X y]'[X y].
-    """
+    """Let every lane digest its evaluation; the number of lanes that want their effects reordered."""
     n_pivots = 0
     for w in range(search.phase.size):
         if search.phase[w] == FINAL:
-            write_estimates(s, k, w, products, stats, search, small, r_inv, rules, out)
+            write_estimates(s, k, w, fl.plain, search, small, r_inv, rules, out)
             search.phase[w] = IDLE
         elif search.phase[w] != IDLE:
             _advance(s, k, w, search, small, rules)

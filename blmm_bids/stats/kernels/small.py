@@ -105,3 +105,33 @@ def _rotate(a: FloatArray, n: int, vectors: FloatArray, i: int, j: int) -> None:
         x, y = vectors[k, j], vectors[k, i]
         vectors[k, j] = c * x - sn * y
         vectors[k, i] = sn * x + c * y
+
+
+@inner
+def clear(x: FloatArray) -> None:
+    """Zero a vector."""
+    for i in range(x.size):
+        x[i] = 0
+
+
+@inner
+def clear_rows(x: FloatArray) -> None:
+    """Zero a matrix."""
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            x[i, j] = 0
+
+
+@inner
+def copy(x: FloatArray, out: FloatArray) -> None:
+    """Copy a vector."""
+    for i in range(x.size):
+        out[i] = x[i]
+
+
+@inner
+def copy_rows(x: FloatArray, out: FloatArray) -> None:
+    """Copy a matrix."""
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            out[i, j] = x[i, j]

@@ -1,0 +1,257 @@
+"""Integrate the first term out, level by level.
+
+Where there are no other terms, several levels are worked on side by side, as lanes are, and each of
+these items sums its own levels; otherwise the columns that a level meets say where its products land.
+"""
+
+from __future__ import annotations
+
+import math
+
+from blmm_bids.stats.folding import Folding
+from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.fold_lanes import FoldLanes
+from blmm_bids.stats.kernels.fold_matrices import add_derivatives, effect_matrices
+from blmm_bids.stats.kernels.small import clear_rows
+from blmm_bids.stats.model import FloatArray
+from blmm_bids.stats.plan_structure import Structure
+
+# Units whose pivots are multiplied before one logarithm is taken: at theta = 1e6 with 1e4 images a
+# level a pivot is 1e16, and eight of them stay far from overflow.
+PIVOTS_PER_LOG = 8
+
+
+@inner
+def integrate_levels(rest: Structure, fold: Folding, fl: FoldLanes, out: FloatArray) -> None:
+    """Add the levels' part of B, dB and the log-determinant; keep v = Y U and H of each.
+
+    Parameters
+    ----------
+    out : (product, lane)
+        B, with the part within levels in it already.
+    """
+    size = fold.sizes[0]
+    n_units = fl.roots.shape[0]
+    product, logdet = fl.product, fl.logdet
+    for i in range(fl.sums.shape[0]):
+        clear_rows(fl.sums[i])
+    for w in range(product.size):
+        product[w] = 1.0
+    units_per_log = max(PIVOTS_PER_LOG // max(size, 1), 1)
+    for unit in range(n_units):
+        effect_matrices(
+            size, fl.roots[unit], fl.theta, fl.half, fl.inverse_root, fl.y[0], fl.h[unit], product
+        )
+        if unit % units_per_log == units_per_log - 1 or unit == n_units - 1:
+            for w in range(product.size):
+                logdet[w] += math.log(product[w])
+                product[w] = 1.0
+        row, n_columns = _rows(rest, fold, unit)
+        _rotate(size, n_columns, row, fl.inverse_root, fl.y[0], fl.u, fl.a, fl.v)
+        _add_unit(rest, fold, unit, row, n_columns, fl.a, fl.v, fl.sums)
+    _sum_items(fl.sums[0], out)
+    for i in range(fl.d_stats.shape[0]):
+        _sum_items(fl.sums[1 + i], fl.d_stats[i])
+
+
+@inner
+def weigh_levels(rest: Structure, fold: Folding, fl: FoldLanes) -> None:
+    """Add the levels' part of the criterion's derivatives in D, once ``stats_grad`` is known."""
+    size = fold.sizes[0]
+    n_border = rest.sizes[1] + 1
+    k, v, gamma = fl.k, fl.v, fl.stats_grad
+    for unit in range(fl.roots.shape[0]):
+        row, n_columns = _rows(rest, fold, unit)
+        n_met = n_columns - n_border
+        for b in range(size):
+            for a in range(b, size):
+                total = k[a, b]
+                first, other = row + a * n_columns, row + b * n_columns
+                for w in range(total.size):
+                    total[w] = 0.0
+                if n_met > 0:
+                    _weigh_met(rest, fold, unit, first, other, v, gamma, total)
+                entry = rest.sizes[6]
+                for i in range(n_met, n_columns):
+                    x = rest.sizes[7] + i - n_met
+                    for w in range(total.size):
+                        total[w] += gamma[x, w] * v[first + i, w] * v[other + i, w]
+                    for j in range(i + 1, n_columns):
+                        _add_both(gamma[entry], v[first + i], v[other + j], v[first + j], v[other + i], total)
+                        entry += 1
+                for w in range(total.size):
+                    k[b, a, w] = total[w]
+        add_derivatives(size, fl.h[unit], k, fl.weights, fl.first, fl.second)
+
+
+@inner
+def _rows(rest: Structure, fold: Folding, unit: int) -> tuple[int, int]:
+    """Where a unit's U starts, and its number of columns."""
+    n_border = rest.sizes[1] + 1
+    row = fold.sizes[0] * (fold.level_ptr[unit] + unit * n_border)
+    return row, fold.level_ptr[unit + 1] - fold.level_ptr[unit] + n_border
+
+
+@inner
+def _rotate(
+    size: int,
+    n_columns: int,
+    row: int,
+    inverse_root: FloatArray,
+    y: FloatArray,
+    u: FloatArray,
+    a: FloatArray,
+    v: FloatArray,
+) -> None:
+    """Form ``a = R^-1 U`` and ``v = Y U`` of one unit."""
+    items = u.shape[1]
+    for i in range(size):
+        for c in range(n_columns):
+            here, there = i * n_columns + c, row + i * n_columns + c
+            for w in range(items):
+                a[here, w] = inverse_root[i, 0, w] * u[row + c, w]
+                v[there, w] = y[i, 0, w] * u[row + c, w]
+            for r in range(1, size):
+                source = row + r * n_columns + c
+                for w in range(items):
+                    v[there, w] += y[i, r, w] * u[source, w]
+                if r <= i:
+                    for w in range(items):
+                        a[here, w] += inverse_root[i, r, w] * u[source, w]
+
+
+@inner
+def _add_unit(
+    rest: Structure,
+    fold: Folding,
+    unit: int,
+    row: int,
+    n_columns: int,
+    a: FloatArray,
+    v: FloatArray,
+    sums: FloatArray,
+) -> None:
+    """Add one unit's products to B and dB."""
+    size = fold.sizes[0]
+    n_border = rest.sizes[1] + 1
+    n_met = n_columns - n_border
+    if n_met > 0:
+        for p in range(fold.value_ptr[unit], fold.value_ptr[unit + 1]):
+            _add_product(
+                size, n_columns, row, fold.values[p, 1], fold.values[p, 2], fold.values[p, 0], a, v, sums
+            )
+        for m in range(n_met):
+            x = rest.sizes[5] + fold.level_cols[fold.level_ptr[unit] + m] * n_border
+            for c in range(n_border):
+                _add_product(size, n_columns, row, m, n_met + c, x + c, a, v, sums)
+    entry = rest.sizes[6]
+    for i in range(n_met, n_columns):
+        _add_product(size, n_columns, row, i, i, rest.sizes[7] + i - n_met, a, v, sums)
+        for j in range(i + 1, n_columns):
+            _add_product(size, n_columns, row, i, j, entry, a, v, sums)
+            entry += 1
+
+
+@inner
+def _add_product(
+    size: int,
+    n_columns: int,
+    row: int,
+    i: int,
+    j: int,
+    x: int,
+    a: FloatArray,
+    v: FloatArray,
+    sums: FloatArray,
+) -> None:
+    """Add the product of columns ``i`` and ``j`` to value ``x`` of B and dB."""
+    if size == 2:
+        k = n_columns
+        _add_two(a[i], a[j], a[k + i], a[k + j], sums[0, x])
+        v_i, v_j, w_i, w_j = v[row + i], v[row + j], v[row + k + i], v[row + k + j]
+        _take_two(v_i, v_j, w_i, w_j, sums[1, x], sums[2, x], sums[3, x])
+        return
+    items = a.shape[1]
+    for r in range(size):
+        left, right = r * n_columns + i, r * n_columns + j
+        for w in range(items):
+            sums[0, x, w] += a[left, w] * a[right, w]
+    direction = 1
+    for e in range(size):
+        e_i, e_j = row + e * n_columns + i, row + e * n_columns + j
+        for w in range(items):
+            sums[direction, x, w] -= v[e_i, w] * v[e_j, w]
+        direction += 1
+        for d in range(e + 1, size):
+            d_i, d_j = row + d * n_columns + i, row + d * n_columns + j
+            for w in range(items):
+                sums[direction, x, w] -= v[d_i, w] * v[e_j, w] + v[e_i, w] * v[d_j, w]
+            direction += 1
+
+
+@inner
+def _add_two(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, out: FloatArray) -> None:
+    """``out += a b + c d``: the most usual number of effects, in one loop; starting a loop is what costs."""
+    for w in range(out.size):
+        out[w] += a[w] * b[w] + c[w] * d[w]
+
+
+@inner
+def _take_two(
+    v_i: FloatArray,
+    v_j: FloatArray,
+    w_i: FloatArray,
+    w_j: FloatArray,
+    first: FloatArray,
+    both: FloatArray,
+    second: FloatArray,
+) -> None:
+    """Subtract the products of two effects, v and w, in the three directions of their D."""
+    for x in range(first.size):
+        first[x] -= v_i[x] * v_j[x]
+        both[x] -= w_i[x] * v_j[x] + v_i[x] * w_j[x]
+        second[x] -= w_i[x] * w_j[x]
+
+
+@inner
+def _weigh_met(
+    rest: Structure,
+    fold: Folding,
+    level: int,
+    first: int,
+    other: int,
+    v: FloatArray,
+    gamma: FloatArray,
+    total: FloatArray,
+) -> None:
+    """Add the part of ``<df/dB, v v'>`` that lies in the columns of the other terms."""
+    n_border = rest.sizes[1] + 1
+    start = fold.level_ptr[level]
+    n_met = fold.level_ptr[level + 1] - start
+    for p in range(fold.value_ptr[level], fold.value_ptr[level + 1]):
+        i, j = fold.values[p, 1], fold.values[p, 2]
+        _add_both(gamma[fold.values[p, 0]], v[first + i], v[other + j], v[first + j], v[other + i], total)
+    for m in range(n_met):
+        x = rest.sizes[5] + fold.level_cols[start + m] * n_border
+        for c in range(n_border):
+            j = n_met + c
+            _add_both(gamma[x + c], v[first + m], v[other + j], v[first + j], v[other + m], total)
+
+
+@inner
+def _add_both(
+    gamma: FloatArray, a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, out: FloatArray
+) -> None:
+    """``out += gamma (a b + c d) / 2``, item by item."""
+    for w in range(out.size):
+        out[w] += 0.5 * gamma[w] * (a[w] * b[w] + c[w] * d[w])
+
+
+@inner
+def _sum_items(sums: FloatArray, out: FloatArray) -> None:
+    """Add every item to its lane."""
+    lanes = out.shape[1]
+    for x in range(out.shape[0]):
+        for first in range(0, sums.shape[1], lanes):
+            for w in range(lanes):
+                out[x, w] += sums[x, first + w]

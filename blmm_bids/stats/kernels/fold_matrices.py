@@ -1,0 +1,184 @@
+"""Small matrices of a unit of levels, in every item.
+
+With a level's effects ``Z = B G'``, B orthonormal within the level, and ``W = I + G'DG``, integrating them
+out leaves ``B_within + sum U'W^-1 U`` of the products of the other columns (``U = B'[Z_rest X y]``), and
+``log|I + Z'Z D| = log|W|``. In D, with ``Y = G W^-1`` and ``H = G W^-1 G'``::
+
+    d(log|W|) = tr(E_i H)              dB = -U'Y'E_i Y U
+    d2(log|W|) = -tr(E_i H E_j H)      d2B = U'Y'(E_i H E_j + E_j H E_i) Y U
+
+All are finite for a singular D or G, and none is a difference of large numbers.
+"""
+
+from __future__ import annotations
+
+import math
+
+from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.model import FloatArray
+
+
+@inner
+def effect_matrices(
+    size: int,
+    root: FloatArray,
+    theta: FloatArray,
+    half: FloatArray,
+    inverse_root: FloatArray,
+    y: FloatArray,
+    h: FloatArray,
+    product: FloatArray,
+) -> None:
+    """``R^-1`` of ``W = R R'``, Y and H of one unit; multiply ``product`` by the pivots of W.
+
+    Parameters
+    ----------
+    root : (effect, effect, item)
+        G.
+    theta : (theta, item)
+        Lower triangle of the factor of D.
+    half : (effect, effect, item)
+        Scratch.
+    """
+    items = product.size
+    for i in range(size):
+        for j in range(size):
+            _zero(half[i, j])
+            for r in range(i, size):
+                t = theta[lower_place(size, r, i)]
+                for w in range(items):
+                    half[i, j, w] += t[w] * root[r, j, w]
+    for i in range(size):
+        for j in range(i + 1):
+            for w in range(items):
+                y[i, j, w] = 1.0 if i == j else 0.0
+            for r in range(size):
+                for w in range(items):
+                    y[i, j, w] += half[r, i, w] * half[r, j, w]
+    _factor_in_place(size, y, product)
+    _invert_lower(size, y, inverse_root)
+    # half = G R'^-1, then H and Y.
+    for i in range(size):
+        for j in range(size):
+            _zero(half[i, j])
+            for r in range(j + 1):
+                for w in range(items):
+                    half[i, j, w] += root[i, r, w] * inverse_root[j, r, w]
+    for i in range(size):
+        for j in range(size):
+            _zero(h[i, j])
+            _zero(y[i, j])
+            for r in range(size):
+                for w in range(items):
+                    h[i, j, w] += half[i, r, w] * half[j, r, w]
+            for r in range(j, size):
+                for w in range(items):
+                    y[i, j, w] += half[i, r, w] * inverse_root[r, j, w]
+
+
+@inner
+def lower_place(size: int, row: int, col: int) -> int:
+    """Place of element (row, col) of a lower triangle stored column by column; either order."""
+    high, low = max(row, col), min(row, col)
+    return low * size - low * (low - 1) // 2 + high - low
+
+
+@inner
+def add_derivatives(
+    size: int,
+    h: FloatArray,
+    k: FloatArray,
+    weights: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+) -> None:
+    """Add one unit's part of the criterion's derivatives in D.
+
+    Parameters
+    ----------
+    h : (effect, effect, item)
+    k : (effect, effect, item)
+        ``<df/dB, v v'>``; becomes ``2 K - weight H``.
+    weights : (item,)
+        Of the log-determinant, times the levels that the unit stands for.
+    first, second : (direction, item), (pair of directions, item)
+        ``tr(E_i (weight H - K))`` and ``tr(E_i H E_j (2 K - weight H))`` are added.
+    """
+    items = weights.size
+    i = 0
+    for b in range(size):
+        for a in range(b, size):
+            times = 1.0 if a == b else 2.0
+            for w in range(items):
+                first[i, w] += times * (weights[w] * h[a, b, w] - k[a, b, w])
+            i += 1
+    for a in range(size):
+        for b in range(size):
+            for w in range(items):
+                k[a, b, w] = 2.0 * k[a, b, w] - weights[w] * h[a, b, w]
+    i = 0
+    second_place = 0
+    for b in range(size):
+        for a in range(b, size):
+            j = 0
+            for e in range(size):
+                for d in range(e, size):
+                    if j <= i:
+                        # E_ab is e_a e_b' + e_b e_a' off the diagonal.
+                        _add_trace(h[b, d], k[e, a], second[second_place])
+                        if a != b:
+                            _add_trace(h[a, d], k[e, b], second[second_place])
+                        if d != e:
+                            _add_trace(h[b, e], k[d, a], second[second_place])
+                        if a != b and d != e:
+                            _add_trace(h[a, e], k[d, b], second[second_place])
+                        second_place += 1
+                    j += 1
+            i += 1
+
+
+@inner
+def _add_trace(h: FloatArray, k: FloatArray, out: FloatArray) -> None:
+    for w in range(out.size):
+        out[w] += h[w] * k[w]
+
+
+@inner
+def _zero(x: FloatArray) -> None:
+    for w in range(x.size):
+        x[w] = 0.0
+
+
+@inner
+def _factor_in_place(size: int, a: FloatArray, product: FloatArray) -> None:
+    """Lower Cholesky factor of I + a semi-definite matrix, in every item."""
+    items = product.size
+    for j in range(size):
+        for c in range(j):
+            for w in range(items):
+                a[j, j, w] -= a[j, c, w] * a[j, c, w]
+        for w in range(items):
+            product[w] *= a[j, j, w]
+            a[j, j, w] = math.sqrt(a[j, j, w])
+        for i in range(j + 1, size):
+            for c in range(j):
+                for w in range(items):
+                    a[i, j, w] -= a[i, c, w] * a[j, c, w]
+            for w in range(items):
+                a[i, j, w] /= a[j, j, w]
+
+
+@inner
+def _invert_lower(size: int, a: FloatArray, out: FloatArray) -> None:
+    """Inverse of a lower triangular matrix in every item; nothing above the diagonal is written."""
+    items = a.shape[2]
+    for j in range(size):
+        for w in range(items):
+            out[j, j, w] = 1.0 / a[j, j, w]
+        for i in range(j + 1, size):
+            _zero(out[i, j])
+            for c in range(j, i):
+                for w in range(items):
+                    out[i, j, w] -= a[i, c, w] * out[c, j, w]
+            for w in range(items):
+                out[i, j, w] /= a[i, i, w]
