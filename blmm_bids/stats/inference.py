@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from blmm_bids.stats.model import Contrast, Fit, FloatArray
-from blmm_bids.stats.tails import log_sf_f, log_sf_t, z_from_log_sf, z_from_t
+from blmm_bids.stats.tails import log_sf_f, log_sf_t_both, z_from_log_sf, z_from_t
 
 LOG_10 = float(np.log(10.0))
 # Fai & Cornelius: one-row dfs that agree this closely are one number.
@@ -40,15 +40,15 @@ def t_maps(fit: Fit, weights: FloatArray) -> dict[str, FloatArray]:
     with np.errstate(divide="ignore", invalid="ignore"):
         t = effect / se
     dof = satterthwaite(fit, weights, variance)
-    log_p = log_sf_t(t, dof)
-    log_p2 = np.minimum(log_sf_t(np.abs(t), dof) + np.log(2.0), 0.0)
+    log_p, log_p_size = log_sf_t_both(t, dof)
+    log_p2 = np.minimum(log_p_size + np.log(2.0), 0.0)
     return {
         "effect": effect,
         "variance": variance,
         "se": se,
         "t": t,
         "dof": dof,
-        "z": z_from_t(t, dof),
+        "z": z_from_t(t, dof, log_p_size),
         "logp": -log_p / LOG_10,
         "p": np.exp(log_p),
         "logp2": -log_p2 / LOG_10,

@@ -49,6 +49,17 @@ def log_sf_t(t: ArrayLike, df: ArrayLike) -> FloatArray:
     array
         ``log p``, at most 0; NaN where an input is NaN.
     """
+    return log_sf_t_both(t, df)[0]
+
+
+def log_sf_t_both(t: ArrayLike, df: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """`log_sf_t` of ``t`` and of ``|t|``, for the work of one.
+
+    Returns
+    -------
+    log_p, log_p_size : array
+        The second is what the two-sided p and z are made of.
+    """
     t_values, df_values = _broadcast(t, df)
     normal = np.isposinf(df_values)
     size, finite_df = np.abs(t_values), np.where(normal, 1.0, df_values)
@@ -59,9 +70,13 @@ def log_sf_t(t: ArrayLike, df: ArrayLike) -> FloatArray:
         )
         # P(|T| > t) = upper. Below zero P(T > -t) = 1 - upper/2, or (1 + lower)/2 where upper is near 1.
         half_lower = np.where(upper < 0.5, special.log1p(-upper / 2), special.log1p(lower) - _LOG_2)
-    from_beta = np.where(t_values > 0, log_upper - _LOG_2, half_lower)
-    from_normal = np.asarray(special.log_ndtr(-t_values))
-    return np.where(df_values > 0, np.where(normal, from_normal, from_beta), np.nan) + 0.0
+    half_upper = log_upper - _LOG_2
+
+    def tail(values: FloatArray, from_beta: FloatArray) -> FloatArray:
+        from_normal = np.asarray(special.log_ndtr(-values))
+        return np.where(df_values > 0, np.where(normal, from_normal, from_beta), np.nan) + 0.0
+
+    return tail(t_values, np.where(t_values > 0, half_upper, half_lower)), tail(size, half_upper)
 
 
 def log_sf_f(f: ArrayLike, df1: ArrayLike, df2: ArrayLike) -> FloatArray:
@@ -147,7 +162,7 @@ def z_from_log_sf(log_p: ArrayLike) -> FloatArray:
     return np.where(np.isnan(values), np.nan, z)
 
 
-def z_from_t(t: ArrayLike, df: ArrayLike) -> FloatArray:
+def z_from_t(t: ArrayLike, df: ArrayLike, log_p_size: ArrayLike | None = None) -> FloatArray:
     """Return the standard normal deviate as far out as a t statistic; exactly odd in ``t``.
 
     Parameters
@@ -156,6 +171,8 @@ def z_from_t(t: ArrayLike, df: ArrayLike) -> FloatArray:
         Statistics.
     df : array_like
         Degrees of freedom, as in `log_sf_t`.
+    log_p_size : array_like, optional
+        The tail of ``|t|``, where `log_sf_t_both` has given it already.
 
     Returns
     -------
@@ -163,10 +180,9 @@ def z_from_t(t: ArrayLike, df: ArrayLike) -> FloatArray:
         z, of the sign of ``t``.
     """
     t_values, df_values = _broadcast(t, df)
-    size = np.abs(t_values)
-    z = z_from_log_sf(log_sf_t(size, df_values))
+    z = z_from_log_sf(log_sf_t_both(t, df)[1] if log_p_size is None else log_p_size)
     # With infinite df t is the deviate itself, also where its tail's log overflows.
-    z = np.where(np.isposinf(df_values), size, z)
+    z = np.where(np.isposinf(df_values), np.abs(t_values), z)
     return np.copysign(np.where(t_values == 0, 0.0, z), t_values)
 
 
