@@ -240,6 +240,8 @@ def _beta_coefficients(
     step: int, x: FloatArray, tilt: FloatArray, a: FloatArray, b: FloatArray
 ) -> _Coefficients:
     """Numerator and denominator of step ``step`` for the incomplete beta function."""
+    if step == 0:  # the general terms are 0/0 where a = 1
+        return np.zeros_like(a), a * ((tilt + 1) / (a + 1))
     odd = a + (2 * step - 1)
     numerator = (a + (step - 1)) / odd * ((a + b + (step - 1)) / odd) * (step * (b - step)) * x * x
     denominator = step + step * (b - step) * x / odd + (a + step) * ((tilt + 1 + step * (2 - x)) / (odd + 2))

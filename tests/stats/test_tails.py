@@ -142,6 +142,12 @@ def test_z_from_t__is_odd_and_has_the_tail(t, df):
     np.testing.assert_allclose(special.log_ndtr(-z), log_sf_t(t, df), rtol=1e-9, atol=1e-12)
 
 
+def test_log_sf_t__deep_tail_of_two_dfs():
+    # P = 1/2 - t / (2 sqrt(2 + t^2)), which is 1 / (2 t^2) far out.
+    t = np.array([1e125, 1e126, 1e140])
+    np.testing.assert_allclose(log_sf_t(t, 2.0), -np.log(2.0) - 2 * np.log(t), rtol=1e-13)
+
+
 def test_z_from_t__keeps_the_sign_of_infinity():
     np.testing.assert_array_equal(z_from_t([inf, -inf, nan, 2.0], [4, 4, 4, nan]), [inf, -inf, nan, nan])
 
