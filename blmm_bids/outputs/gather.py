@@ -158,7 +158,14 @@ def _describe(
     """Fill one image's numbers in."""
     kept = row[present]
     stats["n_present"][obs] = kept.size
-    stats["mean"][obs] = kept.mean(dtype=np.float64) if kept.size else np.nan
-    stats["variance"][obs] = kept.var(dtype=np.float64) if kept.size else np.nan
-    stats["minimum"][obs] = kept.min() if kept.size else np.nan
-    stats["maximum"][obs] = kept.max() if kept.size else np.nan
+    if not kept.size:
+        for name in ("mean", "variance", "minimum", "maximum"):
+            stats[name][obs] = np.nan
+        return
+    stats["minimum"][obs], stats["maximum"][obs] = kept.min(), kept.max()
+    # Widened once, for numpy would do it in each sum, buffer by buffer.
+    centred = kept.astype(np.float64)
+    stats["mean"][obs] = mean = centred.mean()
+    centred -= mean
+    np.square(centred, out=centred)
+    stats["variance"][obs] = centred.mean()

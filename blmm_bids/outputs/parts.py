@@ -198,13 +198,18 @@ def read_block(
         raise ValueError(msg)
     n_obs = opened[-1].first_obs + opened[-1].n_obs
     dtype = np.result_type(*(part.dtype for part in opened))
-    result: NDArray[np.floating[Any]] = np.full((int(wanted.sum()), n_obs), np.nan, dtype=dtype)
+    result: NDArray[np.floating[Any]] = np.empty((int(wanted.sum()), n_obs), dtype=dtype)
     place = np.cumsum(wanted) - 1
     for part in opened:
         present, rows = _read_part_block(part, index)
+        columns = result[:, part.first_obs : part.first_obs + part.n_obs]
         chosen = wanted[present]
         rows = rows if chosen.all() else rows[chosen]
-        result[place[present[chosen]], part.first_obs : part.first_obs + part.n_obs] = rows
+        if len(rows) == len(columns):
+            columns[:] = rows
+        else:
+            columns[:] = np.nan
+            columns[place[present[chosen]]] = rows
     return result
 
 
