@@ -36,7 +36,7 @@ from blmm_bids.outputs.registry import OutputOptions
 from blmm_bids.outputs.workdir import WorkDir
 from blmm_bids.outputs.write import check_names, leftover_files, write_unit
 from blmm_bids.report.page import write_reports
-from blmm_bids.stages import Fitted, Prepared, Problem, fit, gather, prepare
+from blmm_bids.stages import Prepared, Problem, fit_blocks, gather, plan_fit, prepare
 from blmm_bids.stats.model import FitOptions, IntArray
 
 LOGGER = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def run(settings: Settings) -> int:
     with _cluster(settings, scratch, dry_run=settings.dry_run) as runner:
         units = _prepare_units(settings, runner, failures)
         run_outputs = _run_outputs(settings, units)
-        planned = [_unit_outputs(settings, unit, unit.prepared.voxels, None) for unit in units]
+        planned = [_unit_outputs(settings, unit, unit.prepared.voxels) for unit in units]
         check_names(planned)
         show_units(units)
         announce_series(settings.output_dir, settings.work.work_dir, planned, dry_run=settings.dry_run)
@@ -287,9 +287,10 @@ def _fit_unit(
 ) -> FinishedUnit:
     LOGGER.info("%s: %s", unit.title, unit.built.formula_text)
     gathered = gather(runner, work_dir, unit.prepared)
-    fitted = fit(runner, work_dir, unit.prepared, gathered)
-    outputs = _unit_outputs(settings, unit, fitted.voxels, fitted)
-    result = write_unit(run_outputs, outputs, fitted.blocks(), work_dir.scratch, fitted.slabs)
+    fitted = plan_fit(work_dir, unit.prepared, gathered)
+    outputs = _unit_outputs(settings, unit, fitted.voxels)
+    blocks = (fitted.block(span) for span in fit_blocks(runner, fitted))
+    result = write_unit(run_outputs, outputs, blocks, work_dir.scratch, fitted.slabs, runner.n_workers)
     n_maps = len(result.maps) + sum(series.n_maps for series in result.series)
     LOGGER.info("%s: %d maps in %s", unit.title, n_maps, result.directory)
     return FinishedUnit(unit.node.compare_with, fitted, result)
@@ -310,7 +311,7 @@ def _run_outputs(settings: Settings, units: list[Unit]) -> RunOutputs:
     )
 
 
-def _unit_outputs(settings: Settings, unit: Unit, voxels: IntArray, fitted: Fitted | None) -> UnitOutputs:
+def _unit_outputs(settings: Settings, unit: Unit, voxels: IntArray) -> UnitOutputs:
     problem, observations = unit.prepared.problem, unit.observations
     return UnitOutputs(
         node=unit.node.name,
@@ -335,7 +336,6 @@ def _unit_outputs(settings: Settings, unit: Unit, voxels: IntArray, fitted: Fitt
         excluded=observations.dropped,
         constant_entities=observations.constant_entities,
         group=unit.group,
-        n_missing=None if fitted is None else fitted.n_missing(),
         variables=unit.built.variables,
         warnings=unit.built.warnings,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,13 +27,15 @@ if TYPE_CHECKING:
     from blmm_bids.stats.model import Contrast, RandomTerm
 
 Blocks = Iterable[tuple[IntArray, BlockResult]]
+# Voxels of all volumes that threads compress at one time: four of 2 mm, one of 1 mm.
+_THREADS_VOXELS = 4_000_000
 
 
 @contextmanager
 def scratch_array(directory: Path, shape: tuple[int, int]) -> Iterator[FloatArray]:
     """Float64 array in an unnamed file of `directory`, gone when the body ends.
 
-    It keeps the driver's memory at one map whatever the number of maps and voxels.
+    With `_release` it keeps the driver's memory at one map whatever the number of maps and voxels.
     """
     with ExitStack() as stack:
         try:
@@ -109,15 +113,32 @@ def gather_maps(
         for values_of_map, spec in zip(values, _computed(specs), strict=True):
             values_of_map[places] = _column(results, spec)
         tally.add(results)
+        _release(values)
 
 
 def write_maps(
-    directory: Path, specs: Sequence[MapSpec], grid: Grid, voxels: IntArray, values: FloatArray
+    directory: Path,
+    specs: Sequence[MapSpec],
+    grid: Grid,
+    voxels: IntArray,
+    values: FloatArray,
+    n_threads: int = 1,
 ) -> list[Path]:
     """Write the maps that `gather_maps` laid out.
 
     Outside the analysis mask they are 0; inside, voxels without an answer are NaN (integers say so in the
     status map).
+
+    Parameters
+    ----------
+    directory : Path
+        Where they go.
+    specs, voxels, values
+        As in `gather_maps`.
+    grid : Grid
+        Of the volumes.
+    n_threads : int
+        Maps to compress at one time, where they are not large.
 
     Returns
     -------
@@ -126,8 +147,8 @@ def write_maps(
     """
     rows: dict[str, FloatArray] = dict(zip((spec.filename for spec in _computed(specs)), values, strict=True))
     dofs = {spec.contrast: rows[spec.filename] for spec in specs if spec.quantity.name == "dof"}
-    paths = []
-    for spec in specs:
+
+    def write(spec: MapSpec) -> Path:
         inside = rows.get(spec.filename, np.ones(len(voxels)))
         path = write_volume(
             directory / spec.filename,
@@ -136,8 +157,19 @@ def write_maps(
             intent=_intent(spec, dofs),
             intent_name=spec.quantity.name,
         )
-        paths.append(path)
-    return paths
+        _release(values)
+        return path
+
+    # Compressing leaves the interpreter to others; each thread holds some copies of its volume.
+    with ThreadPoolExecutor(max(min(n_threads, _THREADS_VOXELS // grid.n_voxels), 1)) as pool:
+        return list(pool.map(write, specs))
+
+
+def _release(values: FloatArray) -> None:
+    """Give the memory of a scratch array back; its values stay in the file."""
+    mapped: object = values.base
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def volume_of(

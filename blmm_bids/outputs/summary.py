@@ -9,7 +9,7 @@ import numpy as np
 
 from blmm_bids.outputs.derived import BlockResult
 from blmm_bids.outputs.records import ContrastSummary
-from blmm_bids.stats.model import Contrast
+from blmm_bids.stats.model import Contrast, IntArray
 
 _SMALL_LOG_P = 3.0
 
@@ -29,6 +29,7 @@ class Tally:
         self._largest = [float("nan")] * len(contrasts)
         self._n_voxels = [0] * len(contrasts)
         self._n_small_p = [0] * len(contrasts)
+        self._n_missing: IntArray | None = None
 
     def add(self, block: BlockResult) -> None:
         """Count one block."""
@@ -36,6 +37,9 @@ class Tally:
         self._statuses.update(dict(zip(codes.tolist(), counts.tolist(), strict=True)))
         for index, contrast in enumerate(self._contrasts):
             self._add_contrast(index, contrast, block)
+        if "missing" in block:
+            missing = np.asarray(block["missing"], dtype=np.int64)
+            self._n_missing = missing if self._n_missing is None else self._n_missing + missing
 
     def _add_contrast(self, index: int, contrast: Contrast, block: BlockResult) -> None:
         statistic = np.abs(np.asarray(block[f"c{index}_{contrast.test}"], dtype=np.float64))
@@ -51,6 +55,11 @@ class Tally:
     def status_counts(self) -> dict[int, int]:
         """Voxels by status code, ascending."""
         return dict(sorted(self._statuses.items()))
+
+    @property
+    def n_missing(self) -> IntArray | None:
+        """(obs,) voxels without a value in each image; None where the blocks do not say."""
+        return self._n_missing
 
     @property
     def contrasts(self) -> tuple[ContrastSummary, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,12 @@ def node_directory(run: RunOutputs, unit: UnitOutputs) -> Path:
 
 
 def write_unit(
-    run: RunOutputs, unit: UnitOutputs, blocks: Blocks, scratch_dir: Path, slabs: Slabs | None = None
+    run: RunOutputs,
+    unit: UnitOutputs,
+    blocks: Blocks,
+    scratch_dir: Path,
+    slabs: Slabs | None = None,
+    n_threads: int = 1,
 ) -> UnitResult:
     """Write all maps, sidecars and tables of one fit.
 
@@ -76,11 +82,14 @@ def write_unit(
     run, unit : RunOutputs, UnitOutputs
         The run and the fit.
     blocks : iterable of (voxel indices, results)
-        Block results in any order; together they cover ``unit.voxels`` once.
+        Block results in any order; together they cover ``unit.voxels`` once. Each is laid out as it comes,
+        while others may still be fitted.
     scratch_dir : Path
         Directory for a temporary file of 8 bytes a voxel and map.
     slabs : Slabs, optional
         Where the maps of each level and each image come from; needed where the unit asks for them.
+    n_threads : int
+        Maps to compress at one time, if they are not large.
 
     Returns
     -------
@@ -96,11 +105,13 @@ def write_unit(
     """
     specs, directory = unit_maps(unit), node_directory(run, unit)
     stem = stem_entities(unit.constant_entities, unit.group)
-    tables = write_tables(run, unit, directory, stem)
     tally = Tally(unit.contrasts)
     with scratch_array(scratch_dir, (n_computed(specs), len(unit.voxels))) as values:
         gather_maps(specs, unit.voxels, blocks, unit.design.terms, values, tally)
-        maps = write_maps(directory, specs, unit.grid, unit.voxels, values)
+        maps = write_maps(directory, specs, unit.grid, unit.voxels, values, n_threads)
+    if tally.n_missing is not None:
+        unit = replace(unit, n_missing=tally.n_missing)
+    tables = write_tables(run, unit, directory, stem)
     sources = source_uris(run, unit, directory / design_filename(stem, "inputs"))
     sidecars = [
         write_json(directory / spec.sidecar_name, map_sidecar(spec, run, unit, sources)) for spec in specs

@@ -4,7 +4,7 @@ Gather: images to voxel-major parts. Fit: a block of voxels from all parts to a 
 stages skip what an earlier run has finished, and neither knows which kind of worker it runs on.
 """
 
-from blmm_bids.stages.fit import fit, fit_block, fit_results
+from blmm_bids.stages.fit import fit, fit_block, fit_blocks, fit_results, plan_fit
 from blmm_bids.stages.gather import gather, prepare, result_bytes
 from blmm_bids.stages.records import BlockResult, FitTask, Fitted, Gathered, Prepared, Problem
 
@@ -17,8 +17,10 @@ __all__ = [
     "Problem",
     "fit",
     "fit_block",
+    "fit_blocks",
     "fit_results",
     "gather",
+    "plan_fit",
     "prepare",
     "result_bytes",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -37,14 +37,24 @@ LOGGER = logging.getLogger(__name__)
 
 
 def fit(runner: Runner, work_dir: WorkDir, prepared: Prepared, gathered: Gathered) -> Fitted:
-    """Fit every block of voxels that has enough images.
+    """Fit every block of voxels that has enough images; raises as `plan_fit`."""
+    fitted = plan_fit(work_dir, prepared, gathered)
+    for _ in fit_blocks(runner, fitted):
+        pass
+    return fitted
+
+
+def plan_fit(work_dir: WorkDir, prepared: Prepared, gathered: Gathered) -> Fitted:
+    """Say which voxels have enough images and where their results go; `fit_blocks` makes them.
 
     Raises
     ------
     DataError
         No voxel has enough images.
+    StorageError
+        The disk does not hold the results.
     """
-    problem, work = prepared.problem, prepared.work
+    problem = prepared.problem
     keep = gathered.counts >= problem.min_images
     if not keep.any():
         msg = (
@@ -63,23 +73,50 @@ def fit(runner: Runner, work_dir: WorkDir, prepared: Prepared, gathered: Gathere
             "version": __version__,
         }
     )
-    stage = work_dir.fit(digest)
-    slabs = problem.series_slabs(int(keep.sum()))
-    task = FitTask(prepared.plan, problem.options, problem.contrasts, gathered.parts, stage, keep, slabs)
-    spans = [span for span in work.blocks if keep[span.start : span.stop].any()]
-    undone = [span for span in spans if not task.is_done(span.index)]
-    sizes = {span.index: int(keep[span.start : span.stop].sum()) for span in spans}
-    n_undone = sum(sizes[span.index] for span in undone)
-    work_dir.require_space(SERIES_ITEMSIZE * n_undone * sum(problem.n_series_maps(key) for key in slabs))
+    fitted = Fitted(prepared, gathered, work_dir.fit(digest), keep)
+    task = _task(fitted)
+    n_undone = sum(fitted.n_voxels(span) for span in fitted.spans if not task.is_done(span.index))
+    work_dir.require_space(SERIES_ITEMSIZE * n_undone * sum(problem.n_series_maps(key) for key in task.slabs))
+    return fitted
+
+
+def fit_blocks(runner: Runner, fitted: Fitted) -> Iterator[Span]:
+    """Fit what an earlier run has not, and yield each block as soon as its results are there.
+
+    Those of an earlier run come first, the others in order of completion: what is done with a block
+    meanwhile overlaps with the fit of others.
+    """
+    task = _task(fitted)
+    undone = []
+    n_done = 0
+    for span in fitted.spans:
+        if not task.is_done(span.index):
+            undone.append(span)
+            continue
+        n_done += fitted.n_voxels(span)
+        yield span
     if undone and runner.n_workers > 1:
         LOGGER.debug("compiling the kernels, or loading them from the cache")
-        shared = (prepared.checked.dtype.name,)
+        shared = (fitted.prepared.checked.dtype.name,)
         for _ in runner.map(compile_step, STEPS, label="kernel", shared=shared):
             pass
-    progress = Progress("voxels fitted", int(keep.sum()), int(keep.sum()) - n_undone)
+    progress = Progress("voxels fitted", int(fitted.keep.sum()), n_done)
     for index, _ in runner.map(fit_block, undone, label="block", shared=(task,)):
-        progress.add(sizes[undone[index].index])
-    return Fitted(prepared, gathered, stage, keep)
+        progress.add(fitted.n_voxels(undone[index]))
+        yield undone[index]
+
+
+def _task(fitted: Fitted) -> FitTask:
+    problem = fitted.prepared.problem
+    return FitTask(
+        fitted.prepared.plan,
+        problem.options,
+        problem.contrasts,
+        fitted.gathered.parts,
+        fitted.stage,
+        fitted.keep,
+        problem.series_slabs(int(fitted.keep.sum())),
+    )
 
 
 def fit_block(span: Span, task: FitTask) -> int:

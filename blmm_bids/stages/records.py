@@ -136,34 +136,36 @@ class Fitted:
         """Analysis mask: flat, C order, ascending."""
         return self.prepared.voxels[self.keep]
 
+    @property
+    def spans(self) -> list[Span]:
+        """Blocks of candidates with a voxel in the mask."""
+        return [span for span in self.prepared.work.blocks if self.n_voxels(span)]
+
+    def n_voxels(self, span: Span) -> int:
+        """Count a block's voxels in the mask."""
+        return int(self.keep[span.start : span.stop].sum())
+
+    def block(self, span: Span, names: tuple[str, ...] | None = None) -> tuple[IntArray, BlockResult]:
+        """Voxels of a block that are in the mask, and their results."""
+        voxels = self.prepared.voxels[span.start : span.stop][self.keep[span.start : span.stop]]
+        return voxels, self.stage.load_result(span.index, names)
+
     def blocks(self, names: tuple[str, ...] | None = None) -> Iterator[tuple[IntArray, BlockResult]]:
         """Voxels and results of every block, in order."""
-        for span in self.prepared.work.blocks:
-            here = self.keep[span.start : span.stop]
-            if here.any():
-                voxels = self.prepared.voxels[span.start : span.stop][here]
-                yield voxels, self.stage.load_result(span.index, names)
+        return (self.block(span, names) for span in self.spans)
 
     def slabs(self, key: str) -> Iterator[NDArray[np.float32]]:
         """Read a series' maps (map, voxel), one run after the other."""
         n_voxels = int(self.keep.sum())
-        spans = [span for span in self.prepared.work.blocks if self.keep[span.start : span.stop].any()]
         for slab in self.prepared.problem.series_slabs(n_voxels)[key]:
             values = np.empty((slab.size, n_voxels), dtype=np.float32)
             first = 0
-            for span in spans:
+            for span in self.spans:
                 name = slab_name(slab)
                 part = self.stage.load_result(span.index, (name,), kind=key)[name]
                 values[:, first : first + part.shape[1]] = part
                 first += part.shape[1]
             yield values
-
-    def n_missing(self) -> IntArray:
-        """Voxels of the mask without a value, for each image."""
-        total = np.zeros(self.prepared.problem.design.n_obs, dtype=np.int64)
-        for _, result in self.blocks(("missing",)):
-            total += result["missing"]
-        return total
 
 
 @dataclass(frozen=True, eq=False)
