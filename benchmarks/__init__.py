@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat: the engine alone, beside other software, and its calibration."""
