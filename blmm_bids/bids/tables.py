@@ -85,6 +85,7 @@ class _Files:
 
     rows: list[Row] = field(default_factory=list)
     described: set[str] = field(default_factory=set)
+    sidecars: set[Path] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -138,9 +139,13 @@ def read_tables(listings: Sequence[Listing], participants_tsv: Path | None = Non
 
 def _sidecars(file: BidsFile) -> list[Path]:
     """JSON files that may describe a sessions or scans table, by the inheritance principle."""
-    folders = [file.root, *(parent for parent in file.path.parents if file.root in parent.parents)]
+    folders = []
+    for folder in file.path.parents:
+        folders.append(folder)
+        if folder == file.root:
+            break
     names = {f"{file.suffix}.json", file.path.with_suffix(".json").name}
-    return [folder / name for folder in folders for name in sorted(names)]
+    return [folder / name for folder in reversed(folders) for name in sorted(names)]
 
 
 def _add_file(
@@ -151,7 +156,9 @@ def _add_file(
     rows = _scans_rows(tsv, entities) if key == "filename" else _keyed_rows(tsv, entities)
     files.rows.extend(rows)
     for sidecar in sidecars:
-        if sidecar.is_file():
+        # The one at the root describes the tables of all subjects.
+        if sidecar not in files.sidecars and sidecar.is_file():
+            files.sidecars.add(sidecar)
             described = read_json(sidecar)
             files.described.update(
                 name for name, about in described.items() if isinstance(about, dict) and "Levels" in about

@@ -134,9 +134,12 @@ def _headers(paths: Sequence[Path]) -> Iterator[ImageHeader]:
     if len(paths) < _MANY:
         yield from map(_volume_header, paths)
         return
+    # In runs: handing over each header by itself costs more than parsing it.
+    runs = [paths[start : start + _MANY] for start in range(0, len(paths), _MANY)]
     with ThreadPoolExecutor(_N_THREADS) as pool:
         try:
-            yield from pool.map(_volume_header, paths)
+            for headers in pool.map(lambda run: [_volume_header(path) for path in run], runs):
+                yield from headers
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

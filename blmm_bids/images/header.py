@@ -36,6 +36,7 @@ _OTHER_TYPES = {
 _CIFTI_INTENTS = range(3000, 3100)
 _CIFTI_NAME = re.compile(r"\.[dp][a-z]+\.nii(\.gz)?$")
 _VOLUMES_ONLY = "this version reads NIfTI volumes. Select images with extension .nii or .nii.gz"
+_SINGLE_NAMES = (".nii", ".nii.gz")
 _NIFTI_NAMES = (".nii", ".nii.gz", ".img", ".img.gz", ".hdr", ".hdr.gz")
 
 
@@ -139,10 +140,14 @@ def _refuse_by_name(path: Path) -> None:
 
 
 def _header_path(path: Path) -> Path:
+    if path.name.endswith(_SINGLE_NAMES):
+        return path
     return path.with_name(re.sub(r"\.img(\.gz)?$", r".hdr\1", path.name))
 
 
 def _data_path(path: Path) -> Path:
+    if path.name.endswith(_SINGLE_NAMES):
+        return path
     return path.with_name(re.sub(r"\.hdr(\.gz)?$", r".img\1", path.name))
 
 
