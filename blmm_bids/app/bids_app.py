@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blmm_bids.app.comparison import FinishedUnit, write_comparisons
-from blmm_bids.app.disk import announce_series
+from blmm_bids.app.disk import announce_series, check_working_files
 from blmm_bids.app.summary import show_units, write_dry_run
 from blmm_bids.app.validation import validate_input
 from blmm_bids.bids.dataset import find_observations, group_observations
@@ -103,6 +103,8 @@ def run(settings: Settings) -> int:
         planned = [_unit_outputs(settings, unit, unit.prepared.voxels) for unit in units]
         check_names(planned)
         show_units(units)
+        prepared = [unit.prepared for unit in units]
+        check_working_files(settings.work.work_dir, prepared, dry_run=settings.dry_run)
         announce_series(settings.output_dir, settings.work.work_dir, planned, dry_run=settings.dry_run)
         if work_dir is None:
             write_dry_run(settings.output_dir, units)

@@ -1,4 +1,4 @@
-"""What the maps of each level and each image cost on disk: said, and checked, before the work starts."""
+"""What a run costs on disk: said, and checked, before the work starts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,50 @@ from typing import TYPE_CHECKING
 from blmm_bids.cluster import format_memory
 from blmm_bids.errors import StorageError
 from blmm_bids.outputs.series import series_costs, unit_series
+from blmm_bids.outputs.workdir import stage_name
 
 if TYPE_CHECKING:
     from blmm_bids.outputs.records import UnitOutputs
+    from blmm_bids.stages import Prepared
 
 LOGGER = logging.getLogger(__name__)
 # A sidecar and its file system block.
 SIDECAR_BYTES = 4096
+
+
+def check_working_files(work_dir: Path, units: Sequence[Prepared], *, dry_run: bool = False) -> None:
+    """Refuse what the disk of the working directory does not hold.
+
+    Parameters
+    ----------
+    work_dir : Path
+        It need not exist.
+    units : sequence of Prepared
+        All fits of the run; the parts of two that read the same values are the same files.
+    dry_run : bool
+        Warn rather than refuse.
+
+    Raises
+    ------
+    StorageError
+        Fewer bytes free than parts and results may take, those of an earlier run set off.
+    """
+    parts = {unit.digest: unit.work.disk_bytes for unit in units}
+    needed = sum(parts.values()) + sum(unit.results_bytes for unit in units)
+    free = shutil.disk_usage(_existing(work_dir)).free
+    if free < needed:
+        there = [path for digest in parts for path in work_dir.glob(f"{stage_name('gather', digest)}/part-*")]
+        there += work_dir.glob("fit-*/block-*")
+        needed -= sum(path.stat().st_size for path in there)
+    if free >= needed:
+        return
+    msg = (
+        f"{work_dir}: the working files may take {format_memory(needed)} more, {format_memory(free)} are "
+        "free. Free space, or give a --work-dir on another disk"
+    )
+    if not dry_run:
+        raise StorageError(msg)
+    LOGGER.warning("%s", msg)
 
 
 def announce_series(

@@ -45,6 +45,11 @@ def content_digest(content: object) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+def stage_name(stage: str, digest: str) -> str:
+    """Name of the directory of a stage (``gather`` or ``fit``) whose content has this digest."""
+    return f"{stage}-{digest[:_DIGEST_LENGTH]}"
+
+
 @dataclass(frozen=True)
 class StageDir:
     """One stage's files.
@@ -142,11 +147,11 @@ class WorkDir:
 
     def gather(self, digest: str) -> StageDir:
         """Directory of the parts made from these inputs, masks and rules."""
-        return StageDir(_make_private(self.path / f"gather-{digest[:_DIGEST_LENGTH]}"), digest)
+        return StageDir(_make_private(self.path / stage_name("gather", digest)), digest)
 
     def fit(self, digest: str) -> StageDir:
         """Directory of the results of this design and these options on these parts."""
-        return StageDir(_make_private(self.path / f"fit-{digest[:_DIGEST_LENGTH]}"), digest)
+        return StageDir(_make_private(self.path / stage_name("fit", digest)), digest)
 
     def free_bytes(self) -> int:
         """Bytes that this user may still write there."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blmm_bids.cluster import Runner
 from blmm_bids.errors import DataError
-from blmm_bids.images.blocks import WorkSize, plan_work
+from blmm_bids.images.blocks import WorkPlan, WorkSize, plan_work
 from blmm_bids.images.grid import CheckedImages, check_grids
 from blmm_bids.images.header import read_header
 from blmm_bids.images.masks import mask_union
@@ -57,7 +57,7 @@ def prepare(
         runner.n_workers,
         max_block_voxels,
     )
-    return Prepared(problem, checked, voxels, plan, work)
+    return Prepared(problem, checked, voxels, plan, work, _parts_digest(problem, checked, voxels, work))
 
 
 def result_bytes(problem: Problem, plan: DesignPlan) -> int:
@@ -94,18 +94,7 @@ def _candidates(problem: Problem, checked: CheckedImages, runner: Runner) -> Int
 def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
     """Read every image once into voxel-major parts."""
     problem, work = prepared.problem, prepared.work
-    digest = content_digest(
-        {
-            "images": prepared.checked.identities,
-            "masks": _mask_identities(problem.masks),
-            "rule": [problem.rule.threshold, problem.rule.zeros],
-            "voxels": array_digest(prepared.voxels),
-            "batches": [span.stop for span in work.batches],
-            "blocks": [span.stop for span in work.blocks],
-            "dtype": prepared.checked.dtype.name,
-        }
-    )
-    stage = work_dir.gather(digest)
+    stage = work_dir.gather(prepared.digest)
     undone = [span for span in work.batches if not stage.is_part_done(span.index)]
     if undone:
         work_dir.require_space(work.disk_bytes * len(undone) // work.n_batches)
@@ -115,7 +104,7 @@ def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
         blocks=work.blocks,
         dtype=prepared.checked.dtype.name,
         rule=problem.rule,
-        digest=digest,
+        digest=prepared.digest,
     )
     batches = [
         GatherBatch(
@@ -136,6 +125,20 @@ def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
         parts=tuple(stage.part(span.index) for span in work.batches),
         counts=np.sum([summary.counts for summary in summaries], axis=0, dtype=np.int64),
         images=_image_numbers(summaries),
+    )
+
+
+def _parts_digest(problem: Problem, checked: CheckedImages, voxels: IntArray, work: WorkPlan) -> str:
+    return content_digest(
+        {
+            "images": checked.identities,
+            "masks": _mask_identities(problem.masks),
+            "rule": [problem.rule.threshold, problem.rule.zeros],
+            "voxels": array_digest(voxels),
+            "batches": [span.stop for span in work.batches],
+            "blocks": [span.stop for span in work.blocks],
+            "dtype": checked.dtype.name,
+        }
     )
 
 

@@ -20,6 +20,8 @@ from blmm_bids.stats.plan import DesignPlan
 # Maps of a series that the driver reads at one time; while one slab replaces another both are in memory.
 SLAB_BYTES = 32 * 2**20
 SERIES_ITEMSIZE = 4
+# Results of a voxel that are single numbers, and the most that a contrast has.
+N_SCALARS, N_CONTRAST_MAPS = 7, 9
 
 BlockResult = dict[str, NDArray[Any]]
 
@@ -83,6 +85,8 @@ class Prepared:
         Design made ready.
     work : WorkPlan
         Batches and blocks.
+    digest : str
+        Hash of what the parts depend on.
     """
 
     problem: Problem
@@ -90,6 +94,14 @@ class Prepared:
     voxels: IntArray
     plan: DesignPlan
     work: WorkPlan
+    digest: str
+
+    @property
+    def results_bytes(self) -> int:
+        """Bytes on disk of all results of the fit: block by block, and laid out map by map."""
+        p, m = self.plan.n_fixef, self.plan.n_theta
+        doubles = p + p * p + m + N_SCALARS + N_CONTRAST_MAPS * len(self.problem.contrasts)
+        return 2 * 8 * doubles * self.voxels.size
 
 
 @dataclass(frozen=True, eq=False)
