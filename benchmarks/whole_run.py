@@ -1,8 +1,13 @@
 """The whole BIDS App beside a plain parallel loop that only reads the same images.
 
 Makes a dataset of made-up scans (kept for the next time), then measures in turn, with a warm page cache, a
-pool of processes that runs ``np.asanyarray(nib.load(file).dataobj)``, and ``bids_app_run.py … group`` with a
+pool of processes that runs np.asanyarray(nib.load(file).dataobj), and `bids_app_run.py ... group` with a
 random intercept for each subject and as many processes. Linux only: memory is read from /proc.
+
+  python benchmarks/whole_run.py                        1,000 images of 2 mm
+  python benchmarks/whole_run.py --images 4000 --mem 2G
+  python benchmarks/whole_run.py --images 10000 --shape 31x37x31
+  python benchmarks/whole_run.py --images 200 --random '(1 + time | subject)' --no-loop --nprocs 1
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -27,8 +33,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.scans import Scans, image_paths, write_scans
 from benchmarks.watching import Usage, run_watched
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 APP = Path(__file__).resolve().parent.parent / "bids_app_run.py"
-MODEL = {
+MODEL: dict[str, Any] = {
     "Name": "whole run",
     "BIDSModelVersion": "1.0.0",
     "Input": {"task": ["rest"]},
@@ -39,7 +48,7 @@ MODEL = {
             "Model": {
                 "Type": "glm",
                 "X": [1, "time", "age", "sex"],
-                "Software": {"blmm": {"RandomEffects": ["(1 | subject)"]}},
+                "Software": {"blmm": {}},
             },
             "Contrasts": [
                 {"Name": "time", "ConditionList": ["time"], "Weights": [1], "Test": "t"},
@@ -100,6 +109,7 @@ def measure_app(root: Path, options: argparse.Namespace) -> tuple[Usage, dict[st
     for directory in (root / "out", root / "work"):
         shutil.rmtree(directory, ignore_errors=True)
     model = root / "model.json"
+    MODEL["Nodes"][0]["Model"]["Software"]["blmm"]["RandomEffects"] = [options.random]
     model.write_text(json.dumps(MODEL), encoding="utf-8")
     command = [sys.executable, str(APP), str(root / "scans"), str(root / "out"), "group"]
     command += ["--model", str(model), "--work-dir", str(root / "work"), "--nprocs", str(options.nprocs)]
@@ -136,7 +146,7 @@ def dataset(options: argparse.Namespace) -> tuple[Path, list[Path]]:
     return root, paths
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=int, default=1000, help="images (default 1000)")
@@ -145,17 +155,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--nprocs", type=int, default=os.cpu_count(), help="processes, of both")
     parser.add_argument("--mem", help="the app's --mem")
     parser.add_argument("--mask", choices=("file", "none"), default="file", help="the app's --mask")
+    parser.add_argument("--random", default="(1 | subject)", help='random term (default "(1 | subject)")')
     parser.add_argument("--repeat", type=int, default=3, help="times that both are measured (default 3)")
     parser.add_argument("--no-loop", action="store_true", help="only the app")
     parser.add_argument("--directory", type=Path, default=Path("bench-out"), help="where everything goes")
     parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("app_options", nargs="*", help="after --: further options of the app")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    options = parse()
+    options = parse(arguments)
     if options.loop:
         loop(options.loop, options.nprocs)
         return
