@@ -41,7 +41,6 @@ from blmm_bids.stats.model import FitOptions, IntArray
 
 LOGGER = logging.getLogger(__name__)
 DEFAULT_MIN_PERCENT = 0.5
-METHOD_NOTICE = "method {} is fitted by the default search, which has the same optimum"
 Result = TypeVar("Result")
 
 
@@ -212,8 +211,6 @@ def _prepare_unit(
     built = build_design(node, _with_qualified(node, observations), observations.ambiguous)
     for warning in built.warnings:
         LOGGER.warning("%s: %s", title(node, group), warning)
-    if node.options.method != "default":
-        LOGGER.warning("%s: %s", title(node, group), METHOD_NOTICE.format(node.options.method))
     images = tuple(observations.paths[row] for row in built.rows)
     masks = settings.masks
     options = node.options

@@ -8,7 +8,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from blmm_bids.app.bids_app import METHOD_NOTICE
 from blmm_bids.cluster import ClusterOptions, open_cluster, total_memory
 from blmm_bids.config.reference import ReferenceConfig, read_reference_config
 from blmm_bids.config.reference_design import build_contrasts, load_design
@@ -45,8 +44,6 @@ def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) ->
     started = time.monotonic()
     config = read_reference_config(path)
     problem = _problem(config)
-    if config.fit_options.method != "default":
-        LOGGER.warning("%s", METHOD_NOTICE.format(config.fit_options.method))
     check_outdir(config.outdir)
     for name in remove_stale(config.outdir, config.path):
         LOGGER.info("removed %s of an earlier run", name)

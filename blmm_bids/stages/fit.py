@@ -97,7 +97,7 @@ def fit_blocks(runner: Runner, fitted: Fitted) -> Iterator[Span]:
         yield span
     if undone and runner.n_workers > 1:
         LOGGER.debug("compiling the kernels, or loading them from the cache")
-        shared = (fitted.prepared.checked.dtype.name,)
+        shared = (fitted.prepared.checked.dtype.name, fitted.prepared.problem.options.method)
         for _ in runner.map(compile_step, STEPS, label="kernel", shared=shared):
             pass
     progress = Progress("voxels fitted", int(fitted.keep.sum()), n_done)

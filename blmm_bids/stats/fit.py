@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blmm_bids.errors import DataError
-from blmm_bids.stats.model import Design, Fit, FitOptions, FloatArray, IntArray, RandomTerm, Status
+from blmm_bids.stats.methods import UPDATES
+from blmm_bids.stats.model import Design, Fit, FitOptions, FloatArray, IntArray, Method, RandomTerm, Status
 from blmm_bids.stats.plan import DesignPlan, make_plan
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -
     )
 
 
-def compile_step(step: str, dtype: str) -> None:
+def compile_step(step: str, dtype: str, method: Method) -> None:
     """Compile one step of `fit_voxels`, or load it from numba's cache.
 
     Several processes that take a step each are ready sooner than one that compiles them all, and than
@@ -79,6 +80,8 @@ def compile_step(step: str, dtype: str) -> None:
         One of `STEPS`.
     dtype : {"float32", "float64"}
         Of the values.
+    method : str
+        See `FitOptions`.
     """
     from blmm_bids.stats.kernels.finish import allocate_estimates
     from blmm_bids.stats.kernels.rounds import bind_rounds
@@ -88,7 +91,7 @@ def compile_step(step: str, dtype: str) -> None:
     plan = make_plan(Design(ones, ("1",), (RandomTerm("a", ("1", "2", "3", "4"), refs, ones, ("1",)),)))
     y = np.zeros((1, 16), dtype=dtype)
     waiting, pattern_ids = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
-    rules = _rules(plan, y, FitOptions())
+    rules = _rules(plan, y, FitOptions(method=method))
     out = allocate_estimates(1, plan.n_fixef, plan.n_theta)
     rounds = bind_rounds(plan, plan.passes[0], y, waiting, pattern_ids, rules, out)
     # All lanes are idle: there is nothing to do but to be compiled.
@@ -108,6 +111,7 @@ def _rules(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -> Ru
         information_reml=options.reml and options.satterthwaite == "expected",
         resolution=float(np.finfo(y.dtype).eps),
         log_det_r=plan.log_det_R,
+        **UPDATES[options.method]._asdict(),
     )
 
 

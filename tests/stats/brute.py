@@ -66,6 +66,16 @@ def vcov_gradient(design, D, sigma2):
     return np.array([vcov @ W.T @ slope @ W @ vcov for slope in slopes])
 
 
+def score(design, y, D, sigma2, *, reml):
+    """Slope of the log-likelihood in eta = (sigma2, vech D), at the beta that D asks for."""
+    omega, slopes = eta_pieces(design, D, sigma2)
+    inverse = np.linalg.inv(omega)
+    W = inverse @ design.X
+    P = inverse - W @ np.linalg.solve(design.X.T @ W, W.T)
+    weights = P if reml else inverse
+    return np.array([(y @ P @ part @ P @ y - np.sum(weights * part)) / 2 for part in slopes])
+
+
 def information(design, D, sigma2, *, restricted):
     """``tr(P V_i P V_j) / 2``, with the inverse of Omega for P unless restricted."""
     omega, slopes = eta_pieces(design, D, sigma2)
@@ -137,8 +147,22 @@ def factors_of(theta, design):
     return factors
 
 
-def best_loglik(design, y, *, reml=True, n_starts=4, seed=0):
-    """Highest log-likelihood that scipy finds from several starts."""
+def just_inside(D, design):
+    """The theta of D, its eigenvalues 1e-4 at least: theta_jj = 0 would be stationary."""
+    factors, first = [], 0
+    for term in design.terms:
+        q = term.n_effects
+        matrix = np.zeros((q, q))
+        matrix[np.triu_indices(q)] = D[first : first + q * (q + 1) // 2]
+        first += q * (q + 1) // 2
+        values, vectors = np.linalg.eigh(matrix, UPLO="U")
+        factor = np.linalg.cholesky((vectors * np.maximum(values, 1e-4)) @ vectors.T)
+        factors.append(factor[np.triu_indices(q)[::-1]])
+    return np.concatenate(factors)
+
+
+def best_loglik(design, y, *, reml=True, n_starts=4, seed=0, near=None):
+    """Highest log-likelihood that scipy finds from several starts; or from D = ``near``, just inside."""
     X, (n, p) = design.X, design.X.shape
     nu = n - p if reml else n
     parts = np.array(variance_parts(design)).reshape(-1, n, n)
@@ -167,6 +191,8 @@ def best_loglik(design, y, *, reml=True, n_starts=4, seed=0):
     rng = np.random.default_rng(seed)
     ones = np.concatenate([np.eye(t.n_effects)[np.triu_indices(t.n_effects)] for t in design.terms])
     starts = [0 * ones, ones, 0.1 * ones, 10 * ones, *(rng.normal(size=(n_starts, ones.size)) * 3)]
+    if near is not None:
+        starts = [just_inside(near, design)]
     options = {"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-8}
     found = [
         optimize.minimize(deviance_and_slope, start, jac=True, method="L-BFGS-B", options=options)

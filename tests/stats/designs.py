@@ -93,3 +93,37 @@ def balanced(n_subjects=50, n_visits=4, seed=1):
     subject = np.repeat(np.arange(n_subjects), n_visits)
     between = np.column_stack([np.ones(n_subjects), rng.normal(size=(n_subjects, 2))])
     return make_design(between[subject], make_term("subject", subject, np.ones(subject.size)))
+
+
+def slopes_design(n_effects, n_levels=12, n_visits=6):
+    """Every subject at the same visits; up to a quadratic in time, fixed and random. And a generator."""
+    rng = np.random.default_rng(n_effects)
+    subject = np.repeat(np.arange(n_levels), n_visits)
+    time = np.tile(np.arange(n_visits) - 1.0, n_levels)
+    columns = [np.ones(time.size), time, time**2][:n_effects]
+    return make_design(np.column_stack(columns), make_term("subject", subject, *columns)), rng
+
+
+def factor_cases():
+    """Name, factor of the true D (2 x 2 and 3 x 3, of every rank) and residual SD."""
+    full = np.array([[1.0, 0, 0], [0.6, 0.8, 0], [-0.3, 0.5, 0.7]])
+    for q in (2, 3):
+        for rank in range(q + 1):
+            factor = full[:q, :q].copy()
+            factor[:, rank:] = 0
+            yield f"{q} effects, rank {rank}", factor, 1.0
+    yield "correlation 1, steep slope", np.array([[1.0, 0], [5.0, 0]]), 0.2
+    yield "correlation -1", np.array([[1.0, 0], [-1.0, 0]]), 0.2
+    # A zero in front of a variance: the unpivoted factor of such a D has a free second column.
+    yield "no intercept variance", np.array([[0.0, 0], [0, 1.0]]), 0.5
+    yield "tiny variances", 0.01 * np.array([[1.0, 0], [0.5, 1.0]]), 1.0
+    yield "variances far above the noise", 1000.0 * np.array([[1.0, 0], [0.5, 1.0]]), 1.0
+    yield "one far above, one below", np.array([[1000.0, 0], [0, 0.01]]), 1.0
+
+
+def subset(design, keep):
+    """The design of some rows; levels stay as they are."""
+    terms = [
+        RandomTerm(t.group, t.levels, t.refs[keep], t.effects[keep], t.effect_names) for t in design.terms
+    ]
+    return Design(design.X[keep], design.fixef_names, tuple(terms))

@@ -9,20 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blmm_bids.stats.kernels.criterion import allocate_factors, allocate_lanes
-from blmm_bids.stats.kernels.finish import allocate_estimates
-from blmm_bids.stats.kernels.fold_lanes import allocate_fold
-from blmm_bids.stats.kernels.fold_products import allocate_fold_pattern, allocate_fold_responses
-from blmm_bids.stats.kernels.folding import evaluate
-from blmm_bids.stats.kernels.loading import BATCH, load_lanes, make_queue
-from blmm_bids.stats.kernels.products import allocate_pattern, allocate_responses
-from blmm_bids.stats.kernels.records import by_reference
-from blmm_bids.stats.kernels.search import Rules, allocate_search
+from blmm_bids.stats.kernels.search import Rules
 from blmm_bids.stats.kernels.small import cholesky, cholesky_solve, jacobi_eigh
 from blmm_bids.stats.model import Design, RandomTerm
 from blmm_bids.stats.plan import make_plan
 from tests.stats.brute import dense_fit, factors_of
 from tests.stats.designs import draw, make_design, make_term, random_design
+from tests.stats.workspace import Workspace
 
 SEEDS = st.integers(0, 2**32 - 1)
 EXAMPLES = settings(max_examples=30)
@@ -40,29 +33,12 @@ class Loaded:
     def __init__(self, design, y, *, reml=True, by_class=False):
         self.design, self.y, self.reml = design, y, reml
         self.plan = plan = make_plan(design)
-        s, rest = plan.structure, plan.rest
-        fold = plan.passes[0 if by_class else -1].fold
         n = int(np.isfinite(y).sum())
         self.nu = n - design.n_fixef if reml else n
         rules = Rules(reml, 1e-6, 100, False, False, True, 0.0, plan.log_det_R)
-        voxels = np.arange(LANES)
-        queue = make_queue(voxels, np.zeros_like(voxels), y.size)
-        search, self.k = allocate_search(s, LANES), allocate_lanes(s, LANES)
-        records = [self.k, allocate_fold(rest, fold, LANES), search]
-        records += [allocate_pattern(rest, y.size), allocate_fold_pattern(rest, fold)]
-        records += [
-            allocate_responses(y.size, plan.n_fixef, BATCH),
-            allocate_fold_responses(rest, fold, BATCH),
-        ]
-        k, fl, *others = map(by_reference, records)
-        s, rest_record, fold, queue = map(by_reference, (s, rest, fold, queue))
-        out = by_reference(allocate_estimates(LANES, plan.n_fixef, plan.n_theta))
-        Y = np.tile(y, (LANES, 1))
-        loaded = load_lanes(s, rest_record, fold, plan.Q, plan.effects, Y, queue, rules, k, fl, *others, out)
-        assert loaded == LANES
-        kr = by_reference(allocate_factors(rest, LANES))
-        self.evaluate = lambda: evaluate(rest_record, fold, k, kr, fl)
-        self.scale = search.scale[0]
+        room = Workspace(plan, np.tile(y, (LANES, 1)), rules, which_pass=0 if by_class else -1)
+        assert room.n_loaded == LANES
+        self.k, self.evaluate, self.scale = room.k, room.evaluate, room.search.scale[0]
 
     def __call__(self, theta):
         """Deviance in the last lane; `slopes` look at the first."""

@@ -122,7 +122,7 @@ def write_estimates(
         zero, keep = ZERO_OBSERVED, False
     else:
         nu_information = n_free if rules.information_reml else search.n_present[w]
-        _expected_information(s, k, w, float(nu_information), small)
+        expected_information(s, k, w, float(nu_information), small)
         zero, keep = ZERO_EXPECTED, True
     _invert_information(n_theta + 1, zero, keep, small, out.eta_cov[voxel])
 
@@ -231,7 +231,7 @@ def _border_gradients(
 
 
 @inner
-def _expected_information(s: Structure, k: Lanes, w: int, nu: float, small: Small) -> None:
+def expected_information(s: Structure, k: Lanes, w: int, nu: float, small: Small) -> None:
     """``½ tr(P V_i P V_j)`` in (log sigma2, theta).
 
     V is linear in D, so the Hessian of ``log|V| + log|X'V^-1X|`` in D is ``-tr(P V_i P V_j)``;

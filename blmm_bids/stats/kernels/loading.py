@@ -199,6 +199,9 @@ def _start(
     k.weights[0, w] = 1.0
     k.weights[1, w] = 1.0 if rules.reml else 0.0
     k.weights[2, w] = float(n_present - s.sizes[1]) if rules.reml else float(n_present)
+    if rules.scoring:
+        # The log-determinants alone: their Hessian is the expected information.
+        k.weights[2, w] = 0.0
     for term in range(s.term_size.size):
         t = s.theta_start[term]
         for f in range(s.term_size[term]):

@@ -39,9 +39,11 @@ _define_boxing(RecordType, Record)
 def by_reference(values: Values) -> Values:
     """Record with the fields of a named tuple of arrays; kernels take it in the tuple's place.
 
-    Typed as what it stands for: kernels read its fields by the same names.
+    Typed as what it stands for: kernels read its fields by the same names. Tuples within become
+    records as well.
     """
-    return _build(values)  # type: ignore[no-any-return]
+    fields = (by_reference(field) if isinstance(field, tuple) else field for field in values)
+    return _build(type(values)(*fields))  # type: ignore[no-any-return]
 
 
 @kernel

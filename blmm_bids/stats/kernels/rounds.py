@@ -19,6 +19,7 @@ from blmm_bids.stats.kernels.newton import allocate_small
 from blmm_bids.stats.kernels.pivoting import pivot_lanes
 from blmm_bids.stats.kernels.products import allocate_pattern, allocate_responses
 from blmm_bids.stats.kernels.records import by_reference
+from blmm_bids.stats.kernels.scoring import allocate_scoring, score_lanes
 from blmm_bids.stats.kernels.search import Rules, advance_lanes, allocate_search
 
 if TYPE_CHECKING:
@@ -106,13 +107,22 @@ def bind_rounds(
     fold_pattern = by_reference(allocate_fold_pattern(plan.rest, fold))
     responses = by_reference(allocate_responses(plan.n_obs, plan.n_fixef, BATCH))
     fold_responses = by_reference(allocate_fold_responses(plan.rest, fold, BATCH))
+    if rules.scoring:
+        scoring = by_reference(allocate_scoring(plan.n_theta, lanes))
+
+    def advance() -> int:
+        # Each is compiled by those alone who use it.
+        if rules.scoring:
+            return score_lanes(s, plan.R_inv, rules, k, fl, search, small, scoring, estimates)  # type: ignore[no-any-return]
+        return advance_lanes(s, plan.R_inv, rules, k, fl, search, small, estimates)  # type: ignore[no-any-return]
+
     return Rounds(
         load=lambda: load_lanes(
             s, rest, fold_record, plan.Q, plan.effects, y, queue, rules, k, fl, search, pattern,
             fold_pattern, responses, fold_responses, estimates,
         ),
         evaluate=lambda: evaluate(rest, fold_record, k, kr, fl),
-        advance=lambda: advance_lanes(s, plan.R_inv, rules, k, fl, search, small, estimates),
+        advance=advance,
         pivot=lambda: pivot_lanes(s, rest, fold_record, k, fl, search, small),
         out=out,
     )  # fmt: skip

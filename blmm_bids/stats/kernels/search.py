@@ -25,7 +25,7 @@ from blmm_bids.stats.plan_structure import Structure
 
 MAX_ITER = int(Status.MAX_ITER)
 # What a lane's next evaluation is for.
-IDLE, FIRST, SEARCH, CHECK, LEAVING, FINAL, PIVOT = -1, 0, 1, 2, 3, 4, 5
+IDLE, FIRST, SEARCH, CHECK, LEAVING, FINAL, PIVOT, EXACT = -1, 0, 1, 2, 3, 4, 5, 6
 # A step that promises less than this share of the tolerance is not taken: Newton's error squares
 # at each step, so what is left beyond it is far below.
 SPARE = 1e-3
@@ -53,6 +53,12 @@ class Rules(NamedTuple):
         Machine epsilon of the values.
     log_det_r : float
         ``log |det R|`` of the orthonormalisation.
+    scoring : bool
+        Fisher scoring rather than Newton's method.
+    joint : bool
+        Scoring steps in all factors at once rather than one at a time.
+    pseudo : bool
+        Scoring with the pseudo-inverse of the information.
     """
 
     reml: bool
@@ -63,6 +69,9 @@ class Rules(NamedTuple):
     information_reml: bool
     resolution: float
     log_det_r: float
+    scoring: bool = False
+    joint: bool = False
+    pseudo: bool = False
 
 
 class Search(NamedTuple):
@@ -162,13 +171,13 @@ def _advance(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules
                 k.theta[t, w] = theta[t]
             search.phase[w] = LEAVING
         else:
-            _finalise(s, k, w, search, small, rules)
+            finalise(s, k, w, search, small, rules)
         return
     value = k.value[w]
     noise = ROUNDING * abs(value)
     better = value <= search.value[w] + (0.0 if phase == LEAVING else noise)
     if phase == LEAVING and not better:
-        _finalise(s, k, w, search, small, rules)
+        finalise(s, k, w, search, small, rules)
         return
     if better:
         _accept(k, w, search, n_theta)
@@ -192,13 +201,20 @@ def _accept(k: Lanes, w: int, search: Search, n_theta: int) -> None:
     elif search.phase[w] == LEAVING:
         search.radius[w] = FIRST_RADIUS
     search.phase[w] = SEARCH
-    search.value[w] = k.value[w]
-    search.rss[w] = k.rss[w]
+    keep_best(k, w, search, k.value[w])
     for t in range(n_theta):
-        search.theta[w, t] = k.theta[t, w]
         search.grad[w, t] = k.grad[t, w]
         for r in range(t + 1):
             search.hess[w, t, r] = k.hess[t, r, w]
+
+
+@inner
+def keep_best(k: Lanes, w: int, search: Search, value: float) -> None:
+    """Make the point just evaluated the lane's best one."""
+    search.value[w] = value
+    search.rss[w] = k.rss[w]
+    for t in range(search.theta.shape[1]):
+        search.theta[w, t] = k.theta[t, w]
     for i in range(search.border.shape[0]):
         search.border[i, w] = k.border[i, w]
 
@@ -210,7 +226,7 @@ def _next_step(
     """Take a Newton step from the best point, or end the search there."""
     n_theta = s.sizes[3]
     if n_theta == 0:
-        _finalise(s, k, w, search, small, rules)
+        finalise(s, k, w, search, small, rules)
         return
     predicted, left, convex = newton_step(search.grad[w], search.hess[w], n_theta, search.radius[w], small)
     done = convex and left < max(2.0 * SPARE * rules.tol, noise)
@@ -226,7 +242,7 @@ def _next_step(
         ):
             _check_boundary(s, k, w, search, small)
             return
-        _finalise(s, k, w, search, small, rules)
+        finalise(s, k, w, search, small, rules)
         return
     search.predicted[w] = predicted
     for t in range(n_theta):
@@ -255,12 +271,14 @@ def _check_boundary(s: Structure, k: Lanes, w: int, search: Search, small: Small
 
 
 @inner
-def _finalise(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules: Rules) -> None:
+def finalise(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules: Rules) -> None:
     """Ask for the evaluation that inference needs, at the estimate."""
     theta = small.theta
     for t in range(s.sizes[3]):
         theta[t] = search.theta[w, t]
-    if not rules.observed:
+    if rules.observed:
+        k.weights[2, w] = search.n_present[w] - (s.sizes[1] if rules.reml else 0)
+    else:
         if near_boundary(s, theta):
             raise_floor(s, theta, small)
         k.weights[1, w] = 1.0 if rules.information_reml else 0.0

@@ -63,6 +63,28 @@ def cholesky_solve(factor: FloatArray, n: int, x: FloatArray) -> None:
 
 
 @inner
+def gauss_solve(a: FloatArray, n: int, x: FloatArray) -> None:
+    """Solve ``a x = b`` in place of b by elimination with row pivots; ``a`` is destroyed."""
+    for j in range(n):
+        best = j
+        for i in range(j + 1, n):
+            if abs(a[i, j]) > abs(a[best, j]):
+                best = i
+        for k in range(n):
+            a[j, k], a[best, k] = a[best, k], a[j, k]
+        x[j], x[best] = x[best], x[j]
+        for i in range(j + 1, n):
+            times = a[i, j] / a[j, j]
+            for k in range(j + 1, n):
+                a[i, k] -= times * a[j, k]
+            x[i] -= times * x[j]
+    for j in range(n - 1, -1, -1):
+        for k in range(j + 1, n):
+            x[j] -= a[j, k] * x[k]
+        x[j] /= a[j, j]
+
+
+@inner
 def jacobi_eigh(a: FloatArray, n: int, vectors: FloatArray) -> None:
     """Eigenvalues on the diagonal of ``a`` (destroyed), eigenvectors in the columns of ``vectors``."""
     for i in range(n):

@@ -1,0 +1,52 @@
+"""The working arrays of a fit laid open: named tuples to look into, and the records that kernels take."""
+
+import numpy as np
+
+from blmm_bids.stats.kernels.criterion import allocate_factors, allocate_lanes
+from blmm_bids.stats.kernels.finish import allocate_estimates
+from blmm_bids.stats.kernels.fold_lanes import allocate_fold
+from blmm_bids.stats.kernels.fold_products import allocate_fold_pattern, allocate_fold_responses
+from blmm_bids.stats.kernels.folding import evaluate
+from blmm_bids.stats.kernels.loading import BATCH, load_lanes, make_queue
+from blmm_bids.stats.kernels.products import allocate_pattern, allocate_responses
+from blmm_bids.stats.kernels.records import by_reference
+from blmm_bids.stats.kernels.search import allocate_search
+
+
+class Workspace:
+    """Some voxels of one pattern loaded into lanes."""
+
+    def __init__(self, plan, Y, rules, *, which_pass=-1):
+        lanes, n_obs = Y.shape
+        rest, fold = plan.rest, plan.passes[which_pass].fold
+        voxels = np.arange(lanes)
+        self.k, self.search = allocate_lanes(plan.structure, lanes), allocate_search(plan.structure, lanes)
+        self.fl = allocate_fold(rest, fold, lanes)
+        self.out = allocate_estimates(lanes, plan.n_fixef, plan.n_theta)
+        s, rest_record, fold, k, fl, search, out = map(
+            by_reference, (plan.structure, rest, fold, self.k, self.fl, self.search, self.out)
+        )
+        queue = make_queue(voxels, np.zeros_like(voxels), n_obs)
+        scratch = (
+            allocate_pattern(rest, n_obs),
+            allocate_fold_pattern(rest, plan.passes[which_pass].fold),
+            allocate_responses(n_obs, plan.n_fixef, BATCH),
+            allocate_fold_responses(rest, plan.passes[which_pass].fold, BATCH),
+        )
+        self.n_loaded = load_lanes(
+            s,
+            rest_record,
+            fold,
+            plan.Q,
+            plan.effects,
+            Y,
+            by_reference(queue),
+            rules,
+            k,
+            fl,
+            search,
+            *map(by_reference, scratch),
+            out,
+        )
+        kr = by_reference(allocate_factors(rest, lanes))
+        self.evaluate = lambda: evaluate(rest_record, fold, k, kr, fl)
