@@ -5,7 +5,8 @@ import numpy as np
 from blmm_bids.stats.kernels.criterion import allocate_factors, allocate_lanes
 from blmm_bids.stats.kernels.finish import allocate_estimates
 from blmm_bids.stats.kernels.fold_lanes import allocate_fold
-from blmm_bids.stats.kernels.fold_products import allocate_fold_pattern, allocate_fold_responses
+from blmm_bids.stats.kernels.fold_products import allocate_fold_pattern
+from blmm_bids.stats.kernels.fold_responses import allocate_fold_responses
 from blmm_bids.stats.kernels.folding import evaluate
 from blmm_bids.stats.kernels.loading import BATCH, load_lanes, make_queue
 from blmm_bids.stats.kernels.products import allocate_pattern, allocate_responses

@@ -12,13 +12,8 @@ from blmm_bids.stats.kernels.compiling import inner, kernel
 from blmm_bids.stats.kernels.criterion import Lanes
 from blmm_bids.stats.kernels.finish import Estimates
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
-from blmm_bids.stats.kernels.fold_products import (
-    FoldPattern,
-    FoldResponses,
-    compute_fold_pattern,
-    project_responses,
-    store_voxel,
-)
+from blmm_bids.stats.kernels.fold_products import FoldPattern, compute_fold_pattern
+from blmm_bids.stats.kernels.fold_responses import FoldResponses, project_responses, store_voxel
 from blmm_bids.stats.kernels.newton import FIRST_RADIUS
 from blmm_bids.stats.kernels.products import (
     CONVERGED,

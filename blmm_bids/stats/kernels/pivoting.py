@@ -10,10 +10,10 @@ from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner, kernel
 from blmm_bids.stats.kernels.criterion import Lanes
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
-from blmm_bids.stats.kernels.fold_products import reorder_fold
 from blmm_bids.stats.kernels.newton import Small, needs_pivoting, reorder_theta
 from blmm_bids.stats.kernels.products import reorder_effects
 from blmm_bids.stats.kernels.search import FIRST, PIVOT, Search
+from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure
 
 
@@ -28,7 +28,7 @@ def pivot_lanes(
             for term in range(s.term_size.size):
                 if not _pivot(s, w, term, search, small):
                     continue
-                reorder_fold(rest, fold, w, term - 1, small.order, scratch, fl)
+                _reorder_levels(rest, fold, w, term - 1, small.order, scratch, fl)
                 if term > 0:
                     reorder_effects(rest, fl.base, w, term - 1, small.order, scratch)
                     for c in range(fl.n_classes[w]):
@@ -64,3 +64,46 @@ def _resume(k: Lanes, w: int, search: Search) -> None:
         k.theta[t, w] = search.theta[w, t]
     search.phase[w] = FIRST
     search.value[w] = math.inf
+
+
+@inner
+def _reorder_levels(
+    rest: Structure, fold: Folding, w: int, term: int, order: IntArray, scratch: FloatArray, fl: FoldLanes
+) -> None:
+    """Put a term's effects into another order in one lane's levels; term -1 is the first one.
+
+    Parameters
+    ----------
+    order : (effect,)
+        Position that each effect's products have now.
+    scratch : (effects squared,)
+    """
+    lanes = fl.base.shape[1]
+    if term < 0:
+        size = fold.sizes[0]
+        for unit in range(fl.roots.shape[0]):
+            for item in range(w, fl.roots.shape[3], lanes):
+                for c in range(size):
+                    for a in range(size):
+                        scratch[a] = fl.roots[unit, order[a], c, item]
+                    for a in range(size):
+                        fl.roots[unit, a, c, item] = scratch[a]
+        return
+    if fold.sizes[2] > 0:
+        return
+    for level in range(fold.sizes[1]):
+        start = fold.level_ptr[level]
+        n_met = fold.level_ptr[level + 1] - start
+        n_columns = n_met + rest.sizes[1] + 1
+        for m in range(n_met):
+            offset = fold.level_cols[start + m] - rest.term_start[term]
+            if offset < 0 or fold.level_cols[start + m] >= rest.term_start[term + 1]:
+                continue
+            if offset % rest.term_size[term] != 0:
+                continue
+            for a in range(fold.sizes[0]):
+                row = fold.sizes[0] * (start + level * (rest.sizes[1] + 1)) + a * n_columns + m
+                for e in range(rest.term_size[term]):
+                    scratch[e] = fl.u[row + order[e], w]
+                for e in range(rest.term_size[term]):
+                    fl.u[row + e, w] = scratch[e]

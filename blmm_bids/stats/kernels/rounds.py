@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from blmm_bids.stats.kernels.criterion import allocate_factors, allocate_lanes
 from blmm_bids.stats.kernels.finish import Estimates, allocate_estimates
 from blmm_bids.stats.kernels.fold_lanes import allocate_fold
-from blmm_bids.stats.kernels.fold_products import (
-    TOO_MANY_CLASSES,
-    allocate_fold_pattern,
-    allocate_fold_responses,
-)
+from blmm_bids.stats.kernels.fold_products import TOO_MANY_CLASSES, allocate_fold_pattern
+from blmm_bids.stats.kernels.fold_responses import allocate_fold_responses
 from blmm_bids.stats.kernels.folding import evaluate
 from blmm_bids.stats.kernels.loading import BATCH, load_lanes, make_queue
 from blmm_bids.stats.kernels.newton import allocate_small

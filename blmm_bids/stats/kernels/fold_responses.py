@@ -1,0 +1,218 @@
+"""Products of a batch of responses with the levels of the first term, and a lane's share of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from blmm_bids.stats.folding import Folding
+from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.fold_lanes import FoldLanes
+from blmm_bids.stats.kernels.fold_products import FoldPattern
+from blmm_bids.stats.kernels.products import Pattern, Responses, multiply_effects
+from blmm_bids.stats.kernels.small import clear, clear_rows
+from blmm_bids.stats.model import FloatArray
+from blmm_bids.stats.plan_structure import Structure
+
+
+class FoldResponses(NamedTuple):
+    """Products of a batch of responses; the last axis is the column.
+
+    Attributes
+    ----------
+    level : (level x effect, column)
+        U of y.
+    rest : (ranef of the other terms, column)
+        Their products with y within levels.
+    border : (fixef + 1, column)
+        Q'y and y'y within levels.
+    square : (column,)
+        y'y.
+    """
+
+    level: FloatArray
+    rest: FloatArray
+    border: FloatArray
+    square: FloatArray
+
+
+def allocate_fold_responses(rest: Structure, fold: Folding, columns: int) -> FoldResponses:
+    """Zeroed products for a batch of voxels."""
+    return FoldResponses(
+        level=np.zeros((int(fold.sizes[0] * fold.sizes[1]), columns)),
+        rest=np.zeros((int(rest.sizes[0]), columns)),
+        border=np.zeros((int(rest.sizes[1]) + 1, columns)),
+        square=np.zeros(columns),
+    )
+
+
+@inner
+def project_responses(
+    rest: Structure,
+    fold: Folding,
+    effects: FloatArray,
+    pattern: Pattern,
+    design: FoldPattern,
+    r: Responses,
+    out: FoldResponses,
+) -> None:
+    """Products of a batch of responses; its values are what is left of them within levels then."""
+    size, n_fixef, n_columns = fold.sizes[0], rest.sizes[1], r.values.shape[1]
+    values, level_y, border = r.values, out.level, out.border
+    basis, within, n_present = design.basis, design.within, pattern.n_present[0]
+    multiply_effects(rest, effects, size, pattern, values, out.rest)
+    clear_rows(level_y)
+    clear_rows(border)
+    clear(out.square)
+    for i in range(n_present):
+        for b in range(n_columns):
+            out.square[b] += values[i, b] * values[i, b]
+        for a in range(size):
+            row = fold.obs_level[pattern.present[i]] * size + a
+            z = basis[i, a]
+            for b in range(n_columns):
+                level_y[row, b] += z * values[i, b]
+    for i in range(n_present):
+        for a in range(size):
+            row = fold.obs_level[pattern.present[i]] * size + a
+            z = basis[i, a]
+            for b in range(n_columns):
+                values[i, b] -= z * level_y[row, b]
+        for j in range(n_fixef):
+            x = within[i, j]
+            for b in range(n_columns):
+                border[j, b] += x * values[i, b]
+        for b in range(n_columns):
+            border[n_fixef, b] += values[i, b] * values[i, b]
+    for level in range(fold.sizes[1]):
+        for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
+            for a in range(size):
+                for b in range(n_columns):
+                    out.rest[fold.level_cols[m], b] -= design.met[m, a] * level_y[level * size + a, b]
+
+
+@inner
+def store_voxel(
+    rest: Structure,
+    fold: Folding,
+    pattern: Pattern,
+    design: FoldPattern,
+    responses: FoldResponses,
+    b: int,
+    w: int,
+    fl: FoldLanes,
+) -> None:
+    """Write column ``b`` of a batch into lane ``w``."""
+    n_fixef = rest.sizes[1]
+    n_border = n_fixef + 1
+    base, plain = fl.base, fl.plain
+    # 1. Products within levels, and those of [X y] as they are.
+    for x in range(base.shape[0]):
+        base[x, w] = design.base[x]
+    for col in range(rest.sizes[0]):
+        base[rest.sizes[5] + col * n_border + n_fixef, w] = responses.rest[col, b]
+    for x in range(plain.shape[0]):
+        plain[x, w] = pattern.products[rest.sizes[6] + x]
+    plain[plain.shape[0] - 1, w] = responses.square[b]
+    entry = rest.sizes[6]
+    for i in range(n_fixef):
+        entry += n_fixef - i - 1
+        base[entry, w] = responses.border[i, b]
+        entry += 1
+    base[base.shape[0] - 1, w] = responses.border[n_fixef, b]
+    # 2. Those of the levels.
+    if fold.sizes[2] > 0:
+        _store_classes(rest, fold, design, responses, b, w, fl)
+    else:
+        _store_levels(rest, fold, design, responses, b, w, fl)
+
+
+@inner
+def _store_classes(
+    rest: Structure,
+    fold: Folding,
+    design: FoldPattern,
+    responses: FoldResponses,
+    b: int,
+    w: int,
+    fl: FoldLanes,
+) -> None:
+    """Classes and totals; classes that the lane's last voxel had and this one lacks are zeroed."""
+    size, n_classes = fold.sizes[0], design.n_classes[0]
+    roots, totals, n_levels = fl.roots, fl.totals, fl.n_levels
+    for c in range(max(n_classes, fl.n_classes[w])):
+        n_levels[c, w] = 0.0
+        for i in range(size):
+            for j in range(size):
+                roots[c, i, j, w] = design.root[design.first[c], i, j] if c < n_classes else 0.0
+        for pair in range(totals.shape[1]):
+            for x in range(totals.shape[2]):
+                totals[c, pair, x, w] = design.totals[c, pair, x] if c < n_classes else 0.0
+    fl.n_classes[w] = n_classes
+    for level in range(fold.sizes[1]):
+        c = design.class_of[level]
+        if c >= 0:
+            n_levels[c, w] += 1.0
+            _add_response(rest, fold, level, design, responses.level, b, w, totals[c])
+
+
+@inner
+def _add_response(
+    rest: Structure,
+    fold: Folding,
+    level: int,
+    design: FoldPattern,
+    level_y: FloatArray,
+    column: int,
+    w: int,
+    totals: FloatArray,
+) -> None:
+    """Add one level's products with y to the totals of its class."""
+    n_fixef, size = rest.sizes[1], fold.sizes[0]
+    n_border = n_fixef + 1
+    met, fixef = design.met, design.fixef
+    pair = 0
+    for b in range(size):
+        for a in range(b, size):
+            twice = 0.0 if a == b else 1.0
+            y_a, y_b = level_y[level * size + a, column], level_y[level * size + b, column]
+            for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
+                product = rest.sizes[5] + fold.level_cols[m] * n_border + n_fixef
+                totals[pair, product, w] += met[m, a] * y_b + twice * met[m, b] * y_a
+            entry = rest.sizes[6]
+            for i in range(n_fixef):
+                entry += n_fixef - i - 1
+                totals[pair, entry, w] += fixef[level, b, i] * y_a + twice * fixef[level, a, i] * y_b
+                entry += 1
+            totals[pair, rest.sizes[7] + n_fixef, w] += (1.0 + twice) * y_a * y_b
+            pair += 1
+
+
+@inner
+def _store_levels(
+    rest: Structure,
+    fold: Folding,
+    design: FoldPattern,
+    responses: FoldResponses,
+    b: int,
+    w: int,
+    fl: FoldLanes,
+) -> None:
+    """G and U of each level."""
+    size, group, n_fixef, lanes = fold.sizes[0], fold.sizes[3], rest.sizes[1], fl.base.shape[1]
+    roots, u = fl.roots, fl.u
+    for level in range(fold.sizes[1]):
+        unit = level // group
+        item = (level - unit * group) * lanes + w
+        n_met = fold.level_ptr[level + 1] - fold.level_ptr[level]
+        n_columns = n_met + n_fixef + 1
+        row = size * (fold.level_ptr[unit] + unit * (n_fixef + 1))
+        for a in range(size):
+            for c in range(size):
+                roots[unit, a, c, item] = design.root[level, a, c]
+            for m in range(n_met):
+                u[row + a * n_columns + m, item] = design.met[fold.level_ptr[level] + m, a]
+            for i in range(n_fixef):
+                u[row + a * n_columns + n_met + i, item] = design.fixef[level, a, i]
+            u[row + (a + 1) * n_columns - 1, item] = responses.level[level * size + a, b]
