@@ -49,16 +49,12 @@ class DaskRunner:
         Memory that a worker process may use, its libraries included.
     dashboard : str, optional
         Address of dask's dashboard.
-    start_seconds : float, optional
-        How long to wait for all workers before the first item; None waits for one, for ever, since
-        workers that a scheduler starts may queue.
     """
 
     client: Client
     n_workers: int
     bytes_per_worker: int
     dashboard: str | None = None
-    start_seconds: float | None = None
 
     def map(
         self,
@@ -69,7 +65,6 @@ class DaskRunner:
         shared: tuple[Any, ...] = (),
     ) -> Iterator[tuple[int, Result]]:
         """Yield ``(index, function(item, *shared))`` in order of completion; see `Runner.map`."""
-        self._await_workers()
         sent = self._send(shared, label)
         waiting = enumerate(items)
         running: dict[Future[Result], tuple[int, Any]] = {}
@@ -106,18 +101,6 @@ class DaskRunner:
         finally:
             if running:
                 self.client.cancel(list(running))
-
-    def _await_workers(self) -> None:
-        """Wait for the workers, so that the first ones up do not get all items."""
-        wanted = 1 if self.start_seconds is None else self.n_workers
-        try:
-            self.client.wait_for_workers(wanted, timeout=self.start_seconds)
-        except TimeoutError as error:
-            msg = (
-                f"{wanted} worker processes did not come up within {self.start_seconds:g} s; free memory or "
-                "processors, or lower --nprocs, and run the same command again: it resumes"
-            )
-            raise TemporaryError(msg) from error
 
     def _send(self, shared: tuple[Any, ...], label: str) -> list[Future[Any]]:
         """Put the shared arguments on the cluster.

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LOOPBACK = "127.0.0.1"
-# Seconds that worker processes may take to come up, on a machine that is busy with something else.
-_START_SECONDS = 120.0
 # One worker is one processor: threads of numerical libraries would only compete.
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -67,7 +65,7 @@ def open_local(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
     with (
         dask.config.set(own_config),
         LocalCluster(
-            n_workers=0,
+            n_workers=resources.n_workers,
             threads_per_worker=1,
             processes=True,
             memory_limit=resources.bytes_per_worker,
@@ -81,7 +79,5 @@ def open_local(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        # They start while this process goes on with what it does by itself; items wait for them.
-        cluster.scale(resources.n_workers)
         dashboard = cluster.dashboard_link if has_dashboard else None
-        yield DaskRunner(client, resources.n_workers, resources.bytes_per_worker, dashboard, _START_SECONDS)
+        yield DaskRunner(client, resources.n_workers, resources.bytes_per_worker, dashboard)

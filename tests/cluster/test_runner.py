@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from blmm_bids.cluster import ClusterOptions, SynchronousRunner, open_cluster
-from blmm_bids.cluster.dask_runner import DaskRunner
 from blmm_bids.cluster.local import WORKER_ENVIRONMENT
 from blmm_bids.errors import DataError, TemporaryError
 from tests.cluster import tasks
@@ -54,15 +53,6 @@ def test_map__other_errors_say_where(runner):
     with pytest.raises(ZeroDivisionError) as caught:
         list(runner.map(tasks.stumble, range(10), label="block"))
     assert caught.value.__notes__ == ["in block 3"]
-
-
-def test_map__workers_that_do_not_come_up():
-    class Client:
-        def wait_for_workers(self, n_workers, timeout):
-            raise TimeoutError(n_workers, timeout)
-
-    with pytest.raises(TemporaryError, match="2 worker processes did not come up within 7 s"):
-        list(DaskRunner(Client(), 2, 2**30, start_seconds=7.0).map(tasks.add, [1], label="item"))
 
 
 def test_map__draws_items_as_workers_become_free(runner):
