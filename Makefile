@@ -6,11 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+BENCH := $(VENV)/.bench
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0 $(BIN)/python -m pip
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint lock clean FORCE
+.PHONY: help setup setup-dev demo test lint bench lock clean FORCE
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -31,9 +33,12 @@ lint: $(DEV)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/python -m mypy
 	@$(BIN)/lint-imports
 
+bench: $(BENCH)  ## run the benchmarks: minutes; BENCH_ARGS='engine --docs' for a part, into the docs
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
 lock: $(DEV)  ## resolve requirements/*.txt anew from pyproject.toml
 	@$(PIP) install -qq uv
-	@cd requirements && for extra in '' dev; do \
+	@cd requirements && for extra in '' dev bench; do \
 	  UV_CUSTOM_COMPILE_COMMAND='make lock' ../$(BIN)/python -m uv pip compile --quiet --upgrade \
 	    --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	    $${extra:+--extra $$extra --constraint lock.txt} ../pyproject.toml \
@@ -59,4 +64,9 @@ $(RUNTIME): pyproject.toml requirements/lock.txt
 $(DEV): $(RUNTIME) requirements/dev-lock.txt
 	@echo 'installing requirements/dev-lock.txt'
 	@$(PIP) install -qq --require-hashes -r requirements/dev-lock.txt
+	@touch $@
+
+$(BENCH): $(RUNTIME) requirements/bench-lock.txt
+	@echo 'installing requirements/bench-lock.txt'
+	@$(PIP) install -qq --require-hashes -r requirements/bench-lock.txt
 	@touch $@

@@ -24,6 +24,13 @@ THREAD_LIMITS = (
 
 def run_apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function in a fresh process whose libraries start no threads; its result."""
+    before = dict(os.environ)
+    # Libraries read these when they are loaded, which in the new process is before any of our code.
     os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *args, **kwargs).result()
+    try:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(function, *args, **kwargs).result()
+    finally:
+        for name in THREAD_LIMITS:
+            os.environ.pop(name)
+        os.environ.update(before)

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.apart import run_apart
 from benchmarks.machine import describe_machine
 from benchmarks.memory import peak_memory, reset_peak, resident_memory
-from benchmarks.simulate import N_FIXEF, Study, draw_values, make_design
+from benchmarks.simulate import N_FIXEF, Study, draw_values, load_kernels, make_design
 from benchmarks.tables import markdown_table, number, replace_section
 from blmm_bids.stats.fit import fit_voxels
 from blmm_bids.stats.inference import contrast_maps
@@ -120,7 +120,7 @@ class Timing:
 
 def measure(study: Study, n_voxels: int, repeats: int) -> Timing:
     """Fit and test simulated voxels of a study, timed."""
-    _load_kernels()
+    load_kernels()
     rng = np.random.default_rng(SEED)
     design = make_design(study, rng)
     values = draw_values(design, n_voxels, rng)
@@ -148,14 +148,6 @@ def measure(study: Study, n_voxels: int, repeats: int) -> Timing:
         unconverged=int((fit.status == Status.MAX_ITER).sum()),
         memory=peak_memory() - before,
     )
-
-
-def _load_kernels() -> None:
-    """Fit a design whose subjects fold and one whose subjects do not: the kernels of all designs."""
-    rng = np.random.default_rng(SEED)
-    for study in (Study(20, own_times=False), Study(20, slope=True)):
-        design = make_design(study, rng)
-        fit_voxels(make_plan(design), draw_values(design, 2, rng, incomplete=0.5), FitOptions())
 
 
 HEADER = (

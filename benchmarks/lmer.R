@@ -1,4 +1,4 @@
-# Fit simulated voxels with lme4 (refit) or with lmerTest (T and F tests).
+# Fit simulated voxels with lme4, or with lmerTest (T and F tests).
 # Rscript lmer.R MODE FORMULA DESIGN.csv VALUES.f64 N_VOXELS OUT.csv
 # MODE is "refit" or "test". VALUES holds doubles, a voxel after the other. OUT has a row a voxel:
 # seconds, loglik, and in test mode p and df of time, group, (time, state) and (group, age).
@@ -12,12 +12,18 @@ values <- matrix(readBin(arguments[4], "double", n_voxels * nrow(design)), ncol 
 control <- lmerControl(calc.derivs = FALSE)
 cpu_seconds <- function(before) sum((proc.time() - before)[1:2])
 
+# The modular steps of lmer with the formula parsed once. refit() of lme4 1.1-31 would do, but evaluates the
+# REML criterion of a refitted model as if X had one column.
 refit_voxel <- local({
-  fit <- NULL
+  parsed <- lFormula(update(model, y ~ .), cbind(design, y = values[, 1]), REML = TRUE, control = control)
+  # A copy: the optimiser moves the original in place, and would start where the last voxel ended.
+  start <- parsed$reTrms$theta + 0
   function(y) {
-    if (is.null(fit)) fit <<- lmer(model, cbind(design, y = values[, 1]), control = control)
     before <- proc.time()
-    fit <<- refit(fit, y)
+    parsed$fr[["y"]] <- y
+    objective <- do.call(mkLmerDevfun, c(parsed, list(control = control)))
+    optimum <- optimizeLmer(objective, start = start, calc.derivs = FALSE)
+    fit <- mkMerMod(environment(objective), optimum, parsed$reTrms, fr = parsed$fr)
     c(cpu_seconds(before), as.numeric(logLik(fit)))
   }
 })

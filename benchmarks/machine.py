@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from blmm_bids import __version__
@@ -16,7 +16,7 @@ def describe_machine(*packages: str) -> str:
     lines = cpu_info.read_text(encoding="utf-8").splitlines() if cpu_info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     processor = names[0] if names else platform.processor() or platform.machine()
-    versions = [f"{package} {version(package)}" for package in ("numpy", "numba", *packages)]
+    versions = [f"{package} {_version(package)}" for package in ("numpy", "numba", *packages)]
     parts = [
         f"{processor}, {os.cpu_count()} cores",
         f"{platform.system()}, Python {platform.python_version()}",
@@ -24,3 +24,10 @@ def describe_machine(*packages: str) -> str:
         *versions,
     ]
     return "; ".join(parts)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blmm_bids.stats.model import Design, RandomTerm
+from blmm_bids.stats.fit import fit_voxels
+from blmm_bids.stats.model import Design, FitOptions, RandomTerm
+from blmm_bids.stats.plan import make_plan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -113,3 +115,11 @@ def draw_values(
     for voxel in np.flatnonzero(rng.uniform(size=n_voxels) < incomplete):
         values[voxel, rng.choice(design.n_obs, n_missing, replace=False)] = np.nan
     return values
+
+
+def load_kernels() -> None:
+    """Fit a design whose subjects fold and one whose subjects do not: the kernels of all designs."""
+    rng = np.random.default_rng(0)
+    for study in (Study(20, own_times=False), Study(20, slope=True)):
+        design = make_design(study, rng)
+        fit_voxels(make_plan(design), draw_values(design, 2, rng, incomplete=0.5), FitOptions())

@@ -70,18 +70,18 @@ class Subject:
     times: tuple[float, ...]
 
 
-def draw_subjects(rng: np.random.Generator) -> tuple[Subject, ...]:
+def draw_subjects(rng: np.random.Generator, n_subjects: int = N_SUBJECTS) -> tuple[Subject, ...]:
     """Draw who takes part and when they come."""
-    n_visits = rng.choice(np.arange(1, 5), size=N_SUBJECTS, p=VISIT_SHARES)
+    n_visits = rng.choice(np.arange(1, 5), size=n_subjects, p=VISIT_SHARES)
     subjects = []
-    for index in range(N_SUBJECTS):
+    for index in range(n_subjects):
         gaps = rng.normal(1.0, 0.12, size=n_visits[index] - 1)
         times = np.round(np.concatenate([[0.0], np.cumsum(gaps)]), 2)
         subjects.append(
             Subject(
                 label=f"{index + 1:02d}",
                 age=round(float(rng.uniform(25, 75)), 1),
-                age_is_known=index != N_SUBJECTS - 1,
+                age_is_known=index != n_subjects - 1,
                 sex="FM"[index % 2],
                 site=SITES[int(rng.integers(len(SITES)))],
                 times=tuple(float(time) for time in times),
