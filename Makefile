@@ -38,7 +38,7 @@ bench: $(BENCH)  ## run the benchmarks: minutes; BENCH_ARGS='engine --docs' for 
 
 lock: $(DEV)  ## resolve requirements/*.txt anew from pyproject.toml
 	@$(PIP) install -qq uv
-	@cd requirements && for extra in '' dev bench; do \
+	@cd requirements && for extra in '' dev bench docs; do \
 	  UV_CUSTOM_COMPILE_COMMAND='make lock' ../$(BIN)/python -m uv pip compile --quiet --upgrade \
 	    --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	    $${extra:+--extra $$extra --constraint lock.txt} ../pyproject.toml \
