@@ -129,7 +129,7 @@ def processes_table(runs: Sequence[Run]) -> str:
 
 
 def scale_table(runs: Sequence[Run]) -> str:
-    """Runs measured, and those of other sizes computed from them and from the app's own arithmetic."""
+    """Set beside the runs measured what other sizes take, from them and from the app's own arithmetic."""
     rows = []
     for measured in (run for run in runs if run.case.mem == SCALE_MEM):
         case, n_voxels = measured.case, measured.n_voxels
@@ -193,8 +193,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in options.only:
         runs = []
         for case in (case for case in CASES if case.group == name):
-            runs.append(measure(case, options.directory))
-            print(f"{name}: {case.n_images} images of {case.shape}: done", file=sys.stderr, flush=True)
+            run = measure(case, options.directory)
+            runs.append(run)
+            spent = f"{run.wall:.1f} s, {run.cpu:.1f} CPU s, peak {format_memory(run.peak_bytes)}"
+            print(f"{case}: {spent}", file=sys.stderr, flush=True)
         for table, lay_out in TABLES[name].items():
             text = f"{describe_machine('nibabel', 'isal')}\n\n{lay_out(runs)}"
             print(f"\n{text}", flush=True)
