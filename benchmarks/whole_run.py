@@ -64,7 +64,7 @@ PROCESSES_HEADER = (
     "fitting, times faster",
 )
 SCALE_HEADER = (
-    "images", "voxels of an image", "in the mask", "", "working files, GB", "n x v x 4 bytes, GB",
+    "images", "voxels of an image", "in the mask", "kind", "working files, GB", "n x v x 4 bytes, GB",
     "memory a worker, MB", "CPU hours",
 )  # fmt: skip
 

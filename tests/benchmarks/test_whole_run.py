@@ -38,7 +38,7 @@ def test_scale_table__tells_measured_from_computed() -> None:
     case = Case("memory", 10_000, TINY, mem=whole_run.SCALE_MEM)
     run = Run(case, 30.0, 36.0, 2**29, {}, 400, "300 MB", 2**30)
     (rows,) = read_tables(whole_run.scale_table([replace(run, case=replace(case, mem="1G")), run]))
-    assert [(row["images"], row[""]) for row in rows] == [
+    assert [(row["images"], row["kind"]) for row in rows] == [
         ("1,000", "computed"), ("10,000", "measured"), ("100,000", "computed"),
     ]  # fmt: skip
     assert [float(row["CPU hours"]) for row in rows] == [0.001, 0.01, 0.1]
