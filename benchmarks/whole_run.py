@@ -34,7 +34,7 @@ SLOPES = "(1 + time | subject)"
 # Times the loop, and seconds besides, that a run may take, by the number of images.
 TARGETS = {1000: (1.5, 5.0), 4000: (1.5, 0.0)}
 SCALE_IMAGES = (1_000, 10_000, 100_000)
-SCALE_MEM = "4G"
+SCALE_MEM = "2G"
 CASES = (
     *(Case("ratio", n, FULL, repeats=2, with_loop=True) for n in TARGETS),
     *(Case("memory", 1_000, FULL, mem=mem) for mem in ("1G", "2G", "4G")),
