@@ -75,3 +75,15 @@ class TemporaryError(BlmmError):
     """Workers were lost or the walltime ended; running the same command again resumes."""
 
     exit_code = 75
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM arrived, as it does before a walltime ends; not an Exception, so that nothing swallows it.
+
+    Attributes
+    ----------
+    exit_code : int
+        That of `TemporaryError`: running the same command again resumes.
+    """
+
+    exit_code = TemporaryError.exit_code

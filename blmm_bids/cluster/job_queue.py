@@ -1,0 +1,227 @@
+"""Workers in jobs of a batch scheduler, through dask-jobqueue."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import uuid
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from distributed import Client
+from tornado.ioloop import PeriodicCallback
+
+from blmm_bids.cluster.certificates import CERTIFICATE_FILES, Certificates, write_certificates
+from blmm_bids.cluster.container import current_container
+from blmm_bids.cluster.dask_config import dask_settings, import_jobqueue
+from blmm_bids.cluster.dask_runner import DaskRunner
+from blmm_bids.cluster.job_request import JobRequest, job_request, job_setting
+from blmm_bids.cluster.jobs import WORKER_MODULE, Site, Submissions, find_site, job_class, worker_arguments
+from blmm_bids.cluster.schedulers import SCHEDULERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dask_jobqueue.core import JobQueueCluster
+    from distributed.security import Security
+
+    from blmm_bids.cluster.interrupts import Interrupts
+    from blmm_bids.cluster.options import ClusterOptions
+    from blmm_bids.cluster.runner import Runner
+
+LOGGER = logging.getLogger(__name__)
+LOOPBACK = "127.0.0.1"
+_JOB_NAME = "blmm-worker"
+_THEIR_JOB_NAME = "dask-worker"
+_PRIVATE = 0o700
+# Seconds until a refused job is tried again, and for all jobs to be cancelled.
+_RETRY_INTERVAL = 5.0
+_CLOSE_TIMEOUT = 180.0
+
+
+@contextmanager
+def open_job_queue(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) -> Iterator[Runner]:
+    """Submit jobs with workers; they are cancelled when the context ends.
+
+    Parameters
+    ----------
+    options : ClusterOptions
+        Scheduler and sizes.
+    work_dir : Path
+        Existing, on a file system that workers see.
+    interrupts : Interrupts
+        Signals to look out for.
+
+    Raises
+    ------
+    UsageError
+        Jobs cannot be submitted from here, or a size that cannot be.
+    """
+    import_jobqueue()
+    with dask_settings(options.config, work_dir), run_directory(work_dir) as run_dir:
+        request = job_request(options)
+        site = find_site(options.backend, run_dir, options.submit_via, current_container())
+        files = write_certificates(run_dir)
+        submissions = Submissions(site)
+        with (
+            _start(options, request, site, files, submissions) as cluster,
+            Client(cluster, security=files.security, set_as_default=False) as client,
+        ):
+            cluster.adapt(minimum=request.fewest, maximum=request.most)
+            dashboard = cluster.dashboard_link if find_spec("bokeh") is not None else None
+            LOGGER.info(
+                "%s: %s workers, %d in a job of %d cores; logs of jobs in %s",
+                options.backend,
+                request.most if request.fewest == request.most else f"{request.fewest} to {request.most}",
+                request.n_processes,
+                request.cores,
+                site.log_dir,
+            )
+            yield DaskRunner(
+                client,
+                request.most,
+                request.bytes_per_worker,
+                dashboard,
+                interrupts,
+                options.worker_timeout,
+                submissions.check,
+            )
+
+
+def plan_workers(options: ClusterOptions, work_dir: Path) -> tuple[int, int]:
+    """Count the workers that there would be, and the bytes that each may use; log what a job asks for."""
+    import_jobqueue()
+    with dask_settings(options.config, work_dir):
+        request = job_request(options)
+        LOGGER.info("a job of %s:\n%s", options.backend, render_job(options, request, work_dir))
+    return request.most, request.bytes_per_worker
+
+
+@contextmanager
+def run_directory(work_dir: Path) -> Iterator[Path]:
+    """Make a private directory for one run's certificates and job scripts, and for what jobs say.
+
+    It is deleted in the end; after an error the certificates are, and the rest is kept.
+    """
+    run_dir = work_dir / f"run-{uuid.uuid4().hex[:8]}"
+    run_dir.mkdir(mode=_PRIVATE)
+    try:
+        yield run_dir
+    except BaseException:
+        for path in run_dir.glob("*.pem"):
+            path.unlink(missing_ok=True)
+        raise
+    shutil.rmtree(run_dir, ignore_errors=True)
+
+
+@contextmanager
+def _start(
+    options: ClusterOptions,
+    request: JobRequest,
+    site: Site,
+    files: Certificates,
+    submissions: Submissions,
+) -> Iterator[JobQueueCluster]:
+    cluster = make_cluster(options, request, site, files, submissions)
+    retry = PeriodicCallback(lambda: _forget_refused(cluster), 1000 * _RETRY_INTERVAL)
+    cluster.periodic_callbacks["refused jobs"] = retry
+    cluster.loop.add_callback(retry.start)
+    try:
+        yield cluster
+    finally:
+        cluster.close(timeout=_CLOSE_TIMEOUT)
+
+
+def _forget_refused(cluster: JobQueueCluster) -> None:
+    """Let dask see that a refused job is not there; `adapt` then submits it again."""
+    for name, job in list(cluster.workers.items()):
+        if job.is_refused:
+            del cluster.workers[name]
+
+
+def make_cluster(
+    options: ClusterOptions, request: JobRequest, site: Site, files: Certificates, submissions: Submissions
+) -> JobQueueCluster:
+    """Make dask-jobqueue's cluster with our jobs; nothing is submitted yet."""
+    base = getattr(import_jobqueue(), site.scheduler.cluster_class)
+
+    class Cluster(base):  # type: ignore[misc, valid-type]
+        """The scheduler's cluster; workers are told of certificates by us, quoted."""
+
+        def _get_worker_security(self, security: Security | None) -> None:  # noqa: ARG002
+            return None
+
+    own = job_setting(options.backend, "scheduler-options") or {}
+    return Cluster(
+        job_cls=job_class(base.job_cls, submissions),
+        security=files.security,
+        scheduler_options={"dashboard_address": f"{LOOPBACK}:0", **own},
+        silence_logs=logging.CRITICAL,
+        name=f"blmm-{site.run_dir.name}",
+        **job_settings(options, request, site, files),
+    )
+
+
+def render_job(options: ClusterOptions, request: JobRequest, work_dir: Path) -> str:
+    """Give the script of a job as it would be submitted from a run with this working directory."""
+    with TemporaryDirectory() as scratch:
+        # dask-jobqueue makes the log directory as soon as there is a job.
+        site = Site(SCHEDULERS[options.backend], Path(scratch), current_container(), None)
+        files = Certificates(*(site.run_dir / name for name in CERTIFICATE_FILES))
+        base = getattr(import_jobqueue(), site.scheduler.cluster_class).job_cls
+        job = job_class(base, Submissions(site))(
+            "tls://SCHEDULER:PORT",
+            name=f"{_JOB_NAME}-0",
+            protocol="tls://",
+            **job_settings(options, request, site, files),
+        )
+        script: str = job.job_script()
+    return script.replace(scratch, str(work_dir / "run-ID"))
+
+
+def job_settings(
+    options: ClusterOptions, request: JobRequest, site: Site, files: Certificates
+) -> dict[str, Any]:
+    """Arguments of dask-jobqueue's job that differ from its configuration."""
+
+    def own(name: str) -> Any:  # noqa: ANN401
+        return job_setting(options.backend, name)
+
+    directory = own("local-directory")
+    settings: dict[str, Any] = {
+        "cores": request.cores,
+        "memory": f"{request.mem_bytes}B",
+        "processes": request.n_processes,
+        "python": own("python") or site.python(options.paths),
+        "worker_command": WORKER_MODULE,
+        "worker_extra_args": [
+            *(own("worker-extra-args") or []),
+            *worker_arguments(request, files, site, own_directory=directory is not None),
+        ],
+        "job_name": _JOB_NAME if own("name") in (None, _THEIR_JOB_NAME) else own("name"),
+        "log_directory": own("log-directory") or str(site.log_dir),
+    }
+    return settings | _directives(site, own("job-extra-directives"), own("job-directives-skip"))
+
+
+def _directives(site: Site, own: Any, skipped: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Add what the scheduler needs to the user's directives."""
+    scheduler = site.scheduler
+    if isinstance(own, dict):
+        # HTCondor's are a mapping.
+        return {"job_extra_directives": own}
+    given = [str(directive) for directive in own or ()]
+    added = [text for start, text in scheduler.directives if not any(g.startswith(start) for g in given)]
+    skip = list(skipped or ())
+    if site.container is not None:
+        # What is in this process's environment, and where it is, is the container's own.
+        if scheduler.clean_directive:
+            added.append(scheduler.clean_directive)
+        if scheduler.directory_directive:
+            added.append(scheduler.directory_directive.format(site.outside(site.run_dir)))
+        if scheduler is SCHEDULERS["sge"]:
+            skip.append("-cwd")
+    return {"job_extra_directives": [*given, *added], "job_directives_skip": skip}
