@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from blmm_bids import __version__
+from blmm_bids.cli_cluster import add_cluster, add_cluster_size, cluster_options
 from blmm_bids.errors import BlmmError, LevelError, MissingInputError, TerminatedError, UsageError
 
 if TYPE_CHECKING:
-    from blmm_bids.cluster import ClusterOptions
     from blmm_bids.config.settings import MaskChoice, Settings
 
 LEVELS = ("group", "dataset")
@@ -96,7 +96,7 @@ def app_parser() -> argparse.ArgumentParser:
     _add_filters(parser.add_argument_group("filters"))
     _add_masks(parser.add_argument_group("masks"))
     _add_compute(parser.add_argument_group("compute"))
-    _add_cluster(parser.add_argument_group("cluster"))
+    add_cluster(parser.add_argument_group("cluster"))
     _add_output(parser.add_argument_group("output"))
     return parser
 
@@ -194,49 +194,6 @@ def _add_compute(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_cluster(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--cluster",
-        default="local",
-        metavar="BACKEND",
-        help="where workers run: local, slurm, sge, pbs, lsf, htcondor, oar, moab or external "
-        "(default: local)",
-    )
-    _add_cluster_size(group)
-
-
-def _add_cluster_size(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--cluster-config",
-        type=Path,
-        metavar="YAML",
-        help="dask-jobqueue's own file; in it --nprocs and --mem are cores and memory of a job",
-    )
-    size = group.add_mutually_exclusive_group()
-    size.add_argument("--n-workers", type=int, metavar="N", help="workers on the cluster (default: 4)")
-    size.add_argument("--adapt", metavar="MIN:MAX", help="as many workers as there is work for")
-    group.add_argument(
-        "--scheduler-file",
-        type=Path,
-        metavar="FILE",
-        help="of an external dask scheduler: used where it exists, else one is started and the file written",
-    )
-    group.add_argument(
-        "--write-worker-script",
-        action="store_true",
-        help="write a job script beside --scheduler-file that starts workers, for any scheduler",
-    )
-    group.add_argument(
-        "--submit-via", metavar="ssh:HOST", help="machine where the scheduler's commands are run"
-    )
-    group.add_argument(
-        "--worker-timeout",
-        type=float,
-        metavar="SECONDS",
-        help="without any worker for so long the run ends with code 75 (default: 1800, 120 after a loss)",
-    )
-
-
 def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--outputs",
@@ -322,7 +279,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
             zeros=args.zeros,
             affine_tolerance=args.affine_tolerance,
         ),
-        cluster=_cluster_options(args, args.cluster),
+        cluster=cluster_options(args, args.cluster),
         contrasts=tuple(parse_contrast_option(text) for text in args.contrast),
         output_level=output_level,
         output_series=output_series,
@@ -330,33 +287,6 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
         validate=args.validate,
         command=("bids_app_run.py", *arguments),
     )
-
-
-def _cluster_options(args: argparse.Namespace, backend: str) -> ClusterOptions:
-    """Turn parsed arguments into what the cluster takes."""
-    from blmm_bids.cluster import ClusterOptions, parse_memory
-    from blmm_bids.config.files import read_mapping
-
-    return ClusterOptions(
-        backend=backend,
-        n_procs=args.nprocs,
-        mem_bytes=parse_memory(args.mem) if args.mem else None,
-        config=read_mapping(args.cluster_config, "cluster config") if args.cluster_config else {},
-        n_workers=args.n_workers,
-        adapt=_adapt(args.adapt) if args.adapt else None,
-        scheduler_file=args.scheduler_file.absolute() if args.scheduler_file else None,
-        write_worker_script=args.write_worker_script,
-        submit_via=args.submit_via,
-        worker_timeout=args.worker_timeout,
-    )
-
-
-def _adapt(text: str) -> tuple[int, int]:
-    fewest, _, most = text.partition(":")
-    if not (fewest.isdecimal() and most.isdecimal()):
-        msg = f"--adapt {text}: wanted MIN:MAX, as in 2:20"
-        raise UsageError(msg)
-    return int(fewest), int(most)
 
 
 def _derivative(text: str) -> tuple[str | None, Path]:
@@ -419,7 +349,7 @@ def _run_fit(arguments: list[str]) -> int:
     from blmm_bids.app.reference import run_reference
 
     set_up_logging(args.verbose, quiet=args.quiet)
-    return run_reference(args.config, _cluster_options(args, "local"), args.work_dir)
+    return run_reference(args.config, cluster_options(args, "local"), args.work_dir)
 
 
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:
@@ -430,7 +360,7 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-w", "--work-dir", type=Path, metavar="PATH", help="working files (default: outdir/blmm_work)"
     )
-    _add_cluster_size(parser.add_argument_group("cluster, where the config's clusterType names one"))
+    add_cluster_size(parser.add_argument_group("cluster, where the config's clusterType names one"))
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
     parser.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")

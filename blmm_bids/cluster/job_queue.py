@@ -37,6 +37,8 @@ LOOPBACK = "127.0.0.1"
 _JOB_NAME = "blmm-worker"
 _THEIR_JOB_NAME = "dask-worker"
 _PRIVATE = 0o700
+# HTCondor wants to know; dask's own files in a job are small.
+_DISK = "1GB"
 # Seconds until a refused job is tried again, and for all jobs to be cancelled.
 _RETRY_INTERVAL = 5.0
 _CLOSE_TIMEOUT = 180.0
@@ -128,7 +130,9 @@ def _start(
     cluster = make_cluster(options, request, site, files, submissions)
     retry = PeriodicCallback(lambda: _forget_refused(cluster), 1000 * _RETRY_INTERVAL)
     cluster.periodic_callbacks["refused jobs"] = retry
-    cluster.loop.add_callback(retry.start)
+    if cluster.loop is not None:
+        # On the loop's own thread, where it has to run.
+        cluster.loop.add_callback(retry.start)
     try:
         yield cluster
     finally:
@@ -178,7 +182,7 @@ def render_job(options: ClusterOptions, request: JobRequest, work_dir: Path) -> 
             protocol="tls://",
             **job_settings(options, request, site, files),
         )
-        script: str = job.job_script()
+        script: str = job.job_script()  # type: ignore[no-untyped-call]
     return script.replace(scratch, str(work_dir / "run-ID"))
 
 
@@ -204,6 +208,8 @@ def job_settings(
         "job_name": _JOB_NAME if own("name") in (None, _THEIR_JOB_NAME) else own("name"),
         "log_directory": own("log-directory") or str(site.log_dir),
     }
+    if options.backend == "htcondor":
+        settings["disk"] = own("disk") or _DISK
     return settings | _directives(site, own("job-extra-directives"), own("job-directives-skip"))
 
 

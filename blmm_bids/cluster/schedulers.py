@@ -108,3 +108,5 @@ _KNOWN = (
     ),
 )
 SCHEDULERS = {scheduler.name: scheduler for scheduler in _KNOWN}
+# Jobs that the user submits.
+EXTERNAL = Scheduler("external", "", "", "", ())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from blmm_bids.cluster import ClusterOptions, SynchronousRunner, open_cluster
-from blmm_bids.cluster.local import WORKER_ENVIRONMENT
+from blmm_bids.cluster.dask_config import WORKER_ENVIRONMENT
 from blmm_bids.errors import DataError, TemporaryError
 from tests.cluster import tasks
 
@@ -24,11 +24,11 @@ def cluster(tmp_path_factory):
     work = tmp_path_factory.mktemp("work dir")
     patch = pytest.MonkeyPatch()
     patch.setenv("HOME", str(home))
-    handler = signal.getsignal(signal.SIGINT)
+    handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
     with open_cluster(ClusterOptions(n_procs=2, mem_bytes=2 * 2**30), work) as runner:
-        assert signal.getsignal(signal.SIGINT) is handler
         yield runner
     patch.undo()
+    assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert list(home.iterdir()) == []
 
 
