@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -135,6 +135,11 @@ class Container:
     def host_path(self, path: Path) -> Path:
         """Path on the host of a path in the container."""
         return Path(self.bind(PurePosixPath(path)).source)
+
+    def seen_as(self, path: Path, other: Path) -> Container:
+        """Take a path of this container for another one."""
+        bind = Bind(self.bind(PurePosixPath(other)).source, PurePosixPath(path))
+        return replace(self, named=(bind, *self.named))
 
     def command(self, inner: Sequence[str], environment: Mapping[str, str], paths: Iterable[Path]) -> str:
         """Shell words that run a program of the image on another machine.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sized
 
     from distributed import Scheduler
+    from distributed.deploy.cluster import Cluster
 
 Result = TypeVar("Result")
 
@@ -143,6 +145,15 @@ class DaskRunner:
             self.client.submit(_itself, value, key=f"{label}-shared-{uuid4().hex}", pure=False)
             for value in shared
         ]
+
+
+def dashboard_address(cluster: Cluster) -> str | None:
+    """Where the dashboard of a scheduler in this process is, which listens on the loopback.
+
+    None where bokeh, which draws it, is not installed.
+    """
+    port = cluster.scheduler_info["services"].get("dashboard")
+    return f"http://127.0.0.1:{port}/status" if port and find_spec("bokeh") is not None else None
 
 
 def _count_load(dask_scheduler: Scheduler) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from distributed import Client, Scheduler, SpecCluster
 from blmm_bids.cluster.certificates import write_certificates
 from blmm_bids.cluster.container import current_container
 from blmm_bids.cluster.dask_config import dask_settings
-from blmm_bids.cluster.dask_runner import DaskRunner
+from blmm_bids.cluster.dask_runner import DaskRunner, dashboard_address
 from blmm_bids.cluster.job_queue import LOOPBACK, run_directory
 from blmm_bids.cluster.job_request import JobRequest, job_request
 from blmm_bids.cluster.jobs import WORKER_MODULE, Site, worker_arguments
@@ -172,12 +172,11 @@ def _start(options: ClusterOptions, file: Path, work_dir: Path, interrupts: Inte
             _write(file, json.dumps(cluster.scheduler.identity(), indent=2), _OWNER_ONLY)
             try:
                 _tell(options, request, file, command)
-                dashboard = cluster.dashboard_link if find_spec("bokeh") is not None else None
                 yield DaskRunner(
                     client,
                     request.most,
                     request.bytes_per_worker,
-                    dashboard,
+                    dashboard_address(cluster),
                     interrupts,
                     options.worker_timeout,
                 )

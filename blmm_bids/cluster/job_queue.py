@@ -6,7 +6,6 @@ import logging
 import shutil
 import uuid
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from tornado.ioloop import PeriodicCallback
 from blmm_bids.cluster.certificates import CERTIFICATE_FILES, Certificates, write_certificates
 from blmm_bids.cluster.container import current_container
 from blmm_bids.cluster.dask_config import dask_settings, import_jobqueue
-from blmm_bids.cluster.dask_runner import DaskRunner
+from blmm_bids.cluster.dask_runner import DaskRunner, dashboard_address
 from blmm_bids.cluster.job_request import JobRequest, job_request, job_setting
 from blmm_bids.cluster.jobs import WORKER_MODULE, Site, Submissions, find_site, job_class, worker_arguments
 from blmm_bids.cluster.schedulers import SCHEDULERS
@@ -73,7 +72,6 @@ def open_job_queue(options: ClusterOptions, work_dir: Path, interrupts: Interrup
             Client(cluster, security=files.security, set_as_default=False) as client,
         ):
             cluster.adapt(minimum=request.fewest, maximum=request.most)
-            dashboard = cluster.dashboard_link if find_spec("bokeh") is not None else None
             LOGGER.info(
                 "%s: %s workers, %d in a job of %d cores; logs of jobs in %s",
                 options.backend,
@@ -86,7 +84,7 @@ def open_job_queue(options: ClusterOptions, work_dir: Path, interrupts: Interrup
                 client,
                 request.most,
                 request.bytes_per_worker,
-                dashboard,
+                dashboard_address(cluster),
                 interrupts,
                 options.worker_timeout,
                 submissions.check,
@@ -172,8 +170,11 @@ def make_cluster(
 def render_job(options: ClusterOptions, request: JobRequest, work_dir: Path) -> str:
     """Give the script of a job as it would be submitted from a run with this working directory."""
     with TemporaryDirectory() as scratch:
-        # dask-jobqueue makes the log directory as soon as there is a job.
-        site = Site(SCHEDULERS[options.backend], Path(scratch), current_container(), None)
+        # dask-jobqueue makes the log directory as soon as there is a job: not in a dry run's work_dir.
+        container = current_container()
+        if container is not None:
+            container = container.seen_as(Path(scratch), work_dir / "run-ID")
+        site = Site(SCHEDULERS[options.backend], Path(scratch), container)
         files = Certificates(*(site.run_dir / name for name in CERTIFICATE_FILES))
         base = getattr(import_jobqueue(), site.scheduler.cluster_class).job_cls
         job = job_class(base, Submissions(site))(

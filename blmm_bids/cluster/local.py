@@ -44,7 +44,7 @@ def open_local(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) 
     from distributed import Client, LocalCluster
 
     from blmm_bids.cluster.dask_config import dask_settings
-    from blmm_bids.cluster.dask_runner import DaskRunner
+    from blmm_bids.cluster.dask_runner import DaskRunner, dashboard_address
 
     with (
         dask_settings(options.config, work_dir),
@@ -67,7 +67,7 @@ def open_local(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) 
             client,
             resources.n_workers,
             resources.bytes_per_worker,
-            cluster.dashboard_link if find_spec("bokeh") is not None else None,
+            dashboard_address(cluster),
             interrupts,
             options.worker_timeout,
         )
