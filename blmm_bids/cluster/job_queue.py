@@ -38,7 +38,7 @@ _THEIR_JOB_NAME = "dask-worker"
 _PRIVATE = 0o700
 # HTCondor wants to know; dask's own files in a job are small.
 _DISK = "1GB"
-# Seconds until a refused job is tried again, and for all jobs to be cancelled.
+# Seconds between two looks for jobs to submit again, and for all jobs to be cancelled.
 _RETRY_INTERVAL = 5.0
 _CLOSE_TIMEOUT = 180.0
 
@@ -126,8 +126,8 @@ def _start(
     submissions: Submissions,
 ) -> Iterator[JobQueueCluster]:
     cluster = make_cluster(options, request, site, files, submissions)
-    retry = PeriodicCallback(lambda: _forget_refused(cluster), 1000 * _RETRY_INTERVAL)
-    cluster.periodic_callbacks["refused jobs"] = retry
+    retry = PeriodicCallback(lambda: _drop_dead(cluster, submissions), 1000 * _RETRY_INTERVAL)
+    cluster.periodic_callbacks["dead jobs"] = retry
     if cluster.loop is not None:
         # On the loop's own thread, where it has to run.
         cluster.loop.add_callback(retry.start)
@@ -137,11 +137,20 @@ def _start(
         cluster.close(timeout=_CLOSE_TIMEOUT)
 
 
-def _forget_refused(cluster: JobQueueCluster) -> None:
-    """Let dask see that a refused job is not there; `adapt` then submits it again."""
+def _drop_dead(cluster: JobQueueCluster, submissions: Submissions) -> None:
+    """Let dask see that a refused or ended job is not there; `adapt` then submits it again.
+
+    By itself dask notices only the end of jobs whose workers it has seen.
+    """
+    connected = [str(name) for name in cluster.observed]
+    submissions.has_workers = submissions.has_workers or bool(connected)
     for name, job in list(cluster.workers.items()):
-        if job.is_refused:
-            del cluster.workers[name]
+        has_workers = any(worker == name or worker.startswith(f"{name}-") for worker in connected)
+        if job.has_ended and not has_workers:
+            submissions.n_vain += 1
+        elif not job.is_refused:
+            continue
+        del cluster.workers[name]
 
 
 def make_cluster(

@@ -37,7 +37,10 @@ _SSH = "ssh:"
 _COMMAND_TIMEOUT = 120
 # Submissions are refused for this many seconds from the start on before the run is given up.
 _REFUSAL_PATIENCE = 15.0
+# So many jobs end by themselves, before any worker has come, and the run is given up.
+MAX_VAIN_JOBS = 3
 _AT_ONE_TIME = 4
+_N_LAST_WORDS = 5
 _OWNER_ONLY = 0o600
 
 
@@ -132,17 +135,22 @@ def _missing_message(scheduler: Scheduler, program: str, container: Container | 
 
 
 class Submissions:
-    """How the scheduler answers.
+    """What becomes of the jobs.
 
     Attributes
     ----------
-    refusal : str, optional
-        What it said last when it refused a job.
+    site : Site
+    has_workers : bool
+        Some job has brought a worker.
+    n_vain : int
+        Jobs that ended by themselves before that.
     """
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.refusal: str | None = None
+        self.has_workers = False
+        self.n_vain = 0
+        self._refusal: str | None = None
         self._first_refusal: float | None = None
         self._was_accepted = False
         self._slots = asyncio.Semaphore(_AT_ONE_TIME)
@@ -156,21 +164,28 @@ class Submissions:
         if self._first_refusal is None:
             self._first_refusal = time.monotonic()
             LOGGER.warning("%s refused a job: %s", self.site.scheduler.submit, _essence(error))
-        self.refusal = _essence(error)
+        self._refusal = _essence(error)
 
     def check(self) -> None:
-        """Give up when not a single job is ever taken.
+        """Give up when not a single job is ever taken, or none brings a worker.
 
         Raises
         ------
         UsageError
-            Gives the scheduler's own words.
+            Gives the scheduler's own words, or the jobs'.
         """
+        if self.n_vain >= MAX_VAIN_JOBS and not self.has_workers:
+            msg = (
+                f"{self.n_vain} jobs have ended without a worker having come. What the last one said:\n"
+                f"{_last_words(self.site.log_dir)}\nThe logs and job scripts are in {self.site.run_dir}. If "
+                "workers did not reach the scheduler, set interface in --cluster-config"
+            )
+            raise UsageError(msg)
         if self._was_accepted or self._first_refusal is None:
             return
         if time.monotonic() - self._first_refusal > _REFUSAL_PATIENCE:
             msg = (
-                f"{self.site.scheduler.submit} takes no job: {self.refusal}\nThe job script is in "
+                f"{self.site.scheduler.submit} takes no job: {self._refusal}\nThe job script is in "
                 f"{self.site.run_dir}; correct --cluster-config (queue, account, memory, walltime)"
             )
             raise UsageError(msg)
@@ -213,6 +228,14 @@ class Submissions:
         return out.decode()
 
 
+def _last_words(log_dir: Path) -> str:
+    """Last lines of the newest log that has any."""
+    logs = sorted(log_dir.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    texts = (path.read_text(encoding="utf-8", errors="replace").strip() for path in logs)
+    lines = next(filter(None, texts), "(nothing)").splitlines()
+    return "\n".join(f"  {line}" for line in lines[-_N_LAST_WORDS:])
+
+
 def _essence(error: Exception) -> str:
     return " ".join(str(error).split())
 
@@ -225,6 +248,17 @@ def job_class(base: type[Job], submissions: Submissions) -> type[Job]:
         """A job with worker processes."""
 
         is_refused = False
+
+        def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401
+            super().__init__(*args, **settings)
+            # Only a job that ends by itself gets that far; the scheduler's commands to ask differ too much.
+            self._end_mark = site.run_dir / f"{self.name}.ended"
+            self._command_template += f"; touch {shlex.quote(str(site.outside(self._end_mark)))}"
+
+        @property
+        def has_ended(self) -> bool:
+            """Whether the worker's command has returned."""
+            return self._end_mark.exists()
 
         def job_script(self) -> str:
             """Give the script, with the host's paths where the scheduler reads it."""
@@ -242,6 +276,7 @@ def job_class(base: type[Job], submissions: Submissions) -> type[Job]:
 
         async def start(self) -> None:
             """Submit; a refusal is noted, and another job is tried later."""
+            self._end_mark.unlink(missing_ok=True)
             try:
                 await super().start()
                 submissions.accepted()

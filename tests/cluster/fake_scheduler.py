@@ -36,9 +36,23 @@ def install(directory: Path) -> Path:
     return bin_directory
 
 
-def job_ids(directory: Path, what: str) -> set[str]:
-    """Which jobs were ``submitted`` or ``cancelled``."""
-    return {path.stem for path in directory.glob(f"*.{what}")}
+def job_ids(directory: Path) -> set[str]:
+    """Which jobs were submitted."""
+    return {path.stem for path in directory.glob("*.submitted")}
+
+
+def running(directory: Path) -> set[str]:
+    """Which jobs still have a process."""
+    return {job for job in job_ids(directory) if _signal(directory, job, 0)}
+
+
+def _signal(directory: Path, job: str, signum: int) -> bool:
+    """Send a signal to all processes of a job; whether there are any."""
+    try:
+        os.killpg(int((directory / f"{job}.submitted").read_text()), signum)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _script(name: str, arguments: list[str]) -> str:
@@ -61,18 +75,13 @@ def main(name: str, arguments: list[str]) -> int:
         return subprocess.run(["sh", "-c", line], check=False).returncode
     if name in CANCEL:
         for job in arguments:
-            number = job.partition(".")[0]
-            (state / f"{number}.cancelled").touch()
-            try:
-                os.killpg(int((state / f"{number}.submitted").read_text()), signal.SIGTERM)
-            except ProcessLookupError:
-                continue
+            _signal(state, job.partition(".")[0], signal.SIGTERM)
         return 0
     if (state / "refuse").exists():
         sys.stderr.write("error: invalid account\n")
         return 1
-    script = _script(name, arguments)
-    number = 1 + len(job_ids(state, "submitted"))
+    script = "sleep 600" if (state / "hold").exists() else _script(name, arguments)
+    number = 1 + len(job_ids(state))
     while True:
         try:
             record = (state / f"{number}.submitted").open("x")
