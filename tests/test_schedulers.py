@@ -226,24 +226,13 @@ def test_app__equals_the_local_run(scheduler, start, expected, tmp_path):
     assert contents(tmp_path / "out") == expected
 
 
-def test_app__killed_jobs_cost_nothing_but_time(scheduler, start, expected, tmp_path):
+@pytest.mark.parametrize("n_killed", [1, 2], ids=["one", "all"])
+def test_app__killed_jobs_cost_nothing_but_time(scheduler, start, expected, tmp_path, n_killed):
     process = start()
     until_fitting(process, tmp_path / "out_work")
     jobs = scheduler.jobs()
     assert len(jobs) == 2
-    scheduler.kill(jobs[0])
-    assert process.poll() is None
-    code, log = finish(process)
-    assert code == 0, log
-    assert contents(tmp_path / "out") == expected
-
-
-def test_app__recovers_from_the_loss_of_all_jobs(scheduler, start, expected, tmp_path):
-    process = start()
-    until_fitting(process, tmp_path / "out_work")
-    jobs = scheduler.jobs()
-    assert len(jobs) == 2
-    scheduler.kill(*jobs)
+    scheduler.kill(*jobs[:n_killed])
     assert process.poll() is None
     code, log = finish(process)
     assert code == 0, log

@@ -44,10 +44,11 @@ class Certificates:
             tls_worker_key=key,
         )
 
-    def remove(self) -> None:
-        """Delete the files."""
-        for path in (self.ca_file, self.cert, self.key):
-            path.unlink(missing_ok=True)
+    @property
+    def options(self) -> list[str]:
+        """What dask's worker command takes."""
+        named = (("--tls-ca-file", self.ca_file), ("--tls-cert", self.cert), ("--tls-key", self.key))
+        return [word for option, path in named for word in (option, str(path))]
 
 
 def write_certificates(directory: Path) -> Certificates:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -157,18 +158,9 @@ def _start(options: ClusterOptions, file: Path, work_dir: Path, interrupts: Inte
             Client(cluster, security=files.security, set_as_default=False) as client,
         ):
             site = Site(EXTERNAL, run_dir, current_container())
-            arguments = worker_arguments(request, files, site, own_directory=False)
-            command = " ".join(
-                [
-                    site.python(options.paths),
-                    "-m",
-                    WORKER_MODULE,
-                    cluster.scheduler_address,
-                    "--death-timeout",
-                    str(_DEATH_TIMEOUT),
-                    *arguments,
-                ]
-            )
+            arguments = worker_arguments(request, site, own_directory=False)
+            contact = [cluster.scheduler_address, "--death-timeout", str(_DEATH_TIMEOUT), *files.options]
+            command = f"{site.python(options.paths)} -m {WORKER_MODULE} {shlex.join([*contact, *arguments])}"
             _write(file, json.dumps(cluster.scheduler.identity(), indent=2), _OWNER_ONLY)
             try:
                 _tell(options, request, file, command)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dask_jobqueue.core import JobQueueCluster
-    from distributed.security import Security
 
     from blmm_bids.cluster.interrupts import Interrupts
     from blmm_bids.cluster.options import ClusterOptions
@@ -158,22 +157,16 @@ def make_cluster(
 ) -> JobQueueCluster:
     """Make dask-jobqueue's cluster with our jobs; nothing is submitted yet."""
     base = getattr(import_jobqueue(), site.scheduler.cluster_class)
-
-    class Cluster(base):  # type: ignore[misc, valid-type]
-        """The scheduler's cluster; workers are told of certificates by us, quoted."""
-
-        def _get_worker_security(self, security: Security | None) -> None:  # noqa: ARG002
-            return None
-
     own = job_setting(options.backend, "scheduler-options") or {}
-    return Cluster(
+    cluster: JobQueueCluster = base(
         job_cls=job_class(base.job_cls, submissions),
         security=files.security,
         scheduler_options={"dashboard_address": f"{LOOPBACK}:0", **own},
         silence_logs=logging.CRITICAL,
         name=f"blmm-{site.run_dir.name}",
-        **job_settings(options, request, site, files),
+        **job_settings(options, request, site),
     )
+    return cluster
 
 
 def render_job(options: ClusterOptions, request: JobRequest, work_dir: Path) -> str:
@@ -190,15 +183,14 @@ def render_job(options: ClusterOptions, request: JobRequest, work_dir: Path) -> 
             "tls://SCHEDULER:PORT",
             name=f"{_JOB_NAME}-0",
             protocol="tls://",
-            **job_settings(options, request, site, files),
+            security=files.security,
+            **job_settings(options, request, site),
         )
         script: str = job.job_script()  # type: ignore[no-untyped-call]
     return script.replace(scratch, str(work_dir / "run-ID"))
 
 
-def job_settings(
-    options: ClusterOptions, request: JobRequest, site: Site, files: Certificates
-) -> dict[str, Any]:
+def job_settings(options: ClusterOptions, request: JobRequest, site: Site) -> dict[str, Any]:
     """Arguments of dask-jobqueue's job that differ from its configuration."""
 
     def own(name: str) -> Any:  # noqa: ANN401
@@ -213,7 +205,7 @@ def job_settings(
         "worker_command": WORKER_MODULE,
         "worker_extra_args": [
             *(own("worker-extra-args") or []),
-            *worker_arguments(request, files, site, own_directory=directory is not None),
+            *worker_arguments(request, site, own_directory=directory is not None),
         ],
         "job_name": _JOB_NAME if own("name") in (None, _THEIR_JOB_NAME) else own("name"),
         "log_directory": own("log-directory") or str(site.log_dir),

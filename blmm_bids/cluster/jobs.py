@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from dask_jobqueue.core import Job
 
-    from blmm_bids.cluster.certificates import Certificates
     from blmm_bids.cluster.job_request import JobRequest
 
 LOGGER = logging.getLogger(__name__)
@@ -98,8 +97,11 @@ def find_site(
         The scheduler's commands are not there; says how to have them.
     """
     scheduler = SCHEDULERS[backend]
-    if any(character.isspace() for character in str(run_dir)):
-        msg = f"--work-dir {run_dir}: job scripts cannot hold a path with a blank; give another one"
+    if shlex.quote(str(run_dir)) != str(run_dir):
+        msg = (
+            f"--work-dir: job scripts cannot hold a path with blanks or signs, as {run_dir} has; give "
+            "another one"
+        )
         raise UsageError(msg)
     host = None
     if submit_via is not None:
@@ -253,7 +255,7 @@ def job_class(base: type[Job], submissions: Submissions) -> type[Job]:
             super().__init__(*args, **settings)
             # Only a job that ends by itself gets that far; the scheduler's commands to ask differ too much.
             self._end_mark = site.run_dir / f"{self.name}.ended"
-            self._command_template += f"; touch {shlex.quote(str(site.outside(self._end_mark)))}"
+            self._command_template += f" ; touch {shlex.quote(str(site.outside(self._end_mark)))}"
 
         @property
         def has_ended(self) -> bool:
@@ -298,15 +300,12 @@ def job_class(base: type[Job], submissions: Submissions) -> type[Job]:
     return WorkerJob
 
 
-def worker_arguments(
-    request: JobRequest, files: Certificates, site: Site, *, own_directory: bool
-) -> list[str]:
-    """Arguments of the worker command that do not depend on the job, quoted for a shell.
+def worker_arguments(request: JobRequest, site: Site, *, own_directory: bool) -> list[str]:
+    """Arguments of the worker command that do not depend on the job.
 
     Parameters
     ----------
     request : JobRequest
-    files : Certificates
     site : Site
     own_directory : bool
         The user names a directory for dask's own files.
@@ -314,17 +313,9 @@ def worker_arguments(
     arguments = ["--nthreads", "1", "--memory-limit", f"{request.bytes_per_worker}B", "--nanny"]
     arguments += ["--nworkers", str(request.n_processes)]
     arguments += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
-    arguments += [
-        "--tls-ca-file",
-        str(files.ca_file),
-        "--tls-cert",
-        str(files.cert),
-        "--tls-key",
-        str(files.key),
-    ]
     if request.lifetime is not None:
         lifetime, stagger = request.lifetime
         arguments += ["--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{stagger}s"]
     if not own_directory:
         arguments += ["--local-directory", str(site.run_dir)]
-    return [shlex.quote(argument) for argument in arguments]
+    return arguments

@@ -46,7 +46,8 @@ def test_open_cluster__the_script_starts_workers(options, work_dir, tmp_path, ch
         assert json.loads(options.scheduler_file.read_text())["address"].startswith("tls://")
         workers = [subprocess.Popen([script], stderr=subprocess.DEVNULL, cwd="/") for _ in range(2)]
         assert dict(runner.map(tasks.add, range(6), label="item")) == {index: index for index in range(6)}
-    assert [worker.wait(30) for worker in workers] == [0, 0]
+        runner.client.wait_for_workers(2, timeout=60)
+    assert [worker.wait(60) for worker in workers] == [0, 0]
     assert not options.scheduler_file.exists()
     assert list(work_dir.rglob("*.pem")) == []
 
