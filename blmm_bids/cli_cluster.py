@@ -30,7 +30,7 @@ def add_cluster_size(group: argparse._ArgumentGroup) -> None:
         "--cluster-config",
         type=Path,
         metavar="YAML",
-        help="dask-jobqueue's own file; in it --nprocs and --mem are cores and memory of a job",
+        help="dask-jobqueue's own file; --nprocs and --mem, if given, are cores and memory of a job",
     )
     size = group.add_mutually_exclusive_group()
     size.add_argument("--n-workers", type=int, metavar="N", help="workers on the cluster (default: 4)")

@@ -48,7 +48,8 @@ def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) ->
     for name in remove_stale(config.outdir, config.path):
         LOGGER.info("removed %s of an earlier run", name)
     work = WorkDir.open(work_dir.absolute() if work_dir else config.outdir / WORK_DIR)
-    with open_cluster(_cluster(config, cluster), work.scratch) as runner:
+    options = _cluster(config, cluster)
+    with open_cluster(replace(options, paths=(*options.paths, work.path)), work.scratch) as runner:
         prepared = prepare(problem, runner, AFFINE_TOLERANCE)
         LOGGER.info(
             "%d images, %d fixed effects, %d random factors, %d candidate voxels in %d blocks",
@@ -101,7 +102,10 @@ def _cluster(config: ReferenceConfig, cluster: ClusterOptions) -> ClusterOptions
     """Take the config's backend and workers where the command line says nothing; MAXMEM is one worker's."""
     options = replace(cluster, backend=config.cluster_type)
     if options.backend != "local":
-        return replace(options, n_workers=config.n_nodes)
+        if options.n_workers is None and options.adapt is None:
+            options = replace(options, n_workers=config.n_nodes)
+        folders = {path.parent for path in (*config.images, *config.masks)}
+        return replace(options, paths=(*folders, config.outdir))
     if options.n_procs is None and config.n_nodes is not None:
         options = replace(options, n_procs=config.n_nodes)
     if options.mem_bytes is None:

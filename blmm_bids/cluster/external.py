@@ -16,10 +16,10 @@ from blmm_bids.cluster.certificates import write_certificates
 from blmm_bids.cluster.container import current_container
 from blmm_bids.cluster.dask_config import dask_settings
 from blmm_bids.cluster.dask_runner import DaskRunner, dashboard_address
-from blmm_bids.cluster.job_queue import LOOPBACK, run_directory
-from blmm_bids.cluster.job_request import JobRequest, job_request
-from blmm_bids.cluster.jobs import WORKER_MODULE, Site, worker_arguments
+from blmm_bids.cluster.job_queue import run_directory
+from blmm_bids.cluster.job_request import JobRequest, job_request, job_setting
 from blmm_bids.cluster.schedulers import EXTERNAL
+from blmm_bids.cluster.site import LOOPBACK, WORKER_MODULE, Site, worker_arguments
 from blmm_bids.cluster.watchdog import PENDING_TIMEOUT
 from blmm_bids.errors import OutputError, TemporaryError, UsageError
 
@@ -147,6 +147,7 @@ def _start(options: ClusterOptions, file: Path, work_dir: Path, interrupts: Inte
             "security": files.security,
             "dashboard_address": f"{LOOPBACK}:0",
             "protocol": "tls://",
+            "interface": job_setting(options.backend, "interface"),
         }
         with (
             SpecCluster(

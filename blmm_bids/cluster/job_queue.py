@@ -18,8 +18,9 @@ from blmm_bids.cluster.container import current_container
 from blmm_bids.cluster.dask_config import dask_settings, import_jobqueue
 from blmm_bids.cluster.dask_runner import DaskRunner, dashboard_address
 from blmm_bids.cluster.job_request import JobRequest, job_request, job_setting
-from blmm_bids.cluster.jobs import WORKER_MODULE, Site, Submissions, find_site, job_class, worker_arguments
+from blmm_bids.cluster.jobs import Submissions, job_class
 from blmm_bids.cluster.schedulers import SCHEDULERS
+from blmm_bids.cluster.site import LOOPBACK, WORKER_MODULE, Site, find_site, worker_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from blmm_bids.cluster.runner import Runner
 
 LOGGER = logging.getLogger(__name__)
-LOOPBACK = "127.0.0.1"
 _JOB_NAME = "blmm-worker"
 _THEIR_JOB_NAME = "dask-worker"
 _PRIVATE = 0o700

@@ -11,6 +11,7 @@ from dask.utils import parse_bytes
 
 from blmm_bids.cluster.memory import format_memory
 from blmm_bids.cluster.options import MIN_WORKER_BYTES
+from blmm_bids.cluster.schedulers import SCHEDULERS
 from blmm_bids.cluster.walltime import walltime_seconds, worker_lifetime
 from blmm_bids.errors import UsageError
 
@@ -60,6 +61,7 @@ def job_request(options: ClusterOptions) -> JobRequest:
     UsageError
         A size that cannot be.
     """
+    _check_sections(options)
     cores = _cores(options)
     mem_bytes = _memory(options, cores)
     available = mem_bytes - NANNY_BYTES
@@ -83,6 +85,19 @@ def job_request(options: ClusterOptions) -> JobRequest:
         most=math.ceil(most / n_processes) * n_processes,
         lifetime=_lifetime(options.backend),
     )
+
+
+def _check_sections(options: ClusterOptions) -> None:
+    """Refuse a file that is for another scheduler, or lacks its first key."""
+    sections = options.config.get("jobqueue")
+    wanted = options.backend in SCHEDULERS and bool(options.config)
+    if wanted and not (isinstance(sections, dict) and isinstance(sections.get(options.backend), dict)):
+        found = ", ".join(f"jobqueue.{name}" for name in sections) if isinstance(sections, dict) else None
+        msg = (
+            f"--cluster-config: has {found or ', '.join(map(str, options.config))}; wanted a section "
+            f"jobqueue.{options.backend}, as dask-jobqueue has it"
+        )
+        raise UsageError(msg)
 
 
 def job_setting(backend: str, name: str) -> Any:  # noqa: ANN401

@@ -281,6 +281,20 @@ def test_open_cluster__runs_in_jobs(scheduler, work_dir, monkeypatch, tmp_path, 
     assert not any(path.name.startswith("run-") for path in work_dir.iterdir())
 
 
+def test_open_cluster__adapts_to_the_work(scheduler, work_dir, monkeypatch):
+    monkeypatch.setenv("DASK_DISTRIBUTED__ADAPTIVE__INTERVAL", "300ms")
+    with open_cluster(ClusterOptions(backend="slurm", adapt=(0, 2)), work_dir) as runner:
+        assert runner.n_workers == 2
+        time.sleep(1)
+        assert fake_scheduler.job_ids(scheduler) == set()
+        assert len(dict(runner.map(tasks.add, range(20), label="item"))) == 20
+        deadline = time.monotonic() + 60
+        while fake_scheduler.running(scheduler) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert fake_scheduler.running(scheduler) == set()
+        assert len(dict(runner.map(tasks.add, range(20), label="item"))) == 20
+
+
 def test_open_cluster__submits_by_ssh(scheduler, work_dir, tmp_path, monkeypatch):
     # The other machine's profile is what puts the commands on PATH there.
     (tmp_path / ".bash_profile").write_text(f"export PATH={scheduler / 'bin'}:$PATH\n")

@@ -69,3 +69,16 @@ def test_job_request__the_command_line_wins(request_of):
 def test_job_request__says_what_it_wants(request_of, section, options, words):
     with pytest.raises(UsageError, match=words):
         request_of(section, **options)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"jobqueue": {"pbs": {"cores": 1}}}, "has jobqueue.pbs; wanted a section jobqueue.slurm"),
+        ({"slurm": {"cores": 1}}, "has slurm; wanted a section jobqueue.slurm"),
+        ({"jobqueue": {"slurm": None}}, "wanted a section jobqueue.slurm"),
+    ],
+)
+def test_job_request__wants_the_schedulers_section(config, words):
+    with pytest.raises(UsageError, match=words):
+        job_request(ClusterOptions(backend="slurm", config=config))
