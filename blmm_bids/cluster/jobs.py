@@ -98,7 +98,8 @@ class Submissions:
             It failed, or gave no answer in time.
         """
         site = self.site
-        line = words[0] if shell else shlex.join(words)
+        # dask-jobqueue throws away what bsub has to say about a refusal.
+        line = words[0].removesuffix(" 2> /dev/null") if shell else shlex.join(words)
         if site.host is not None:
             # A login shell, for a scheduler that the site's profile puts on PATH.
             remote = f"cd {shlex.quote(str(site.outside(site.run_dir)))} && exec bash -lc {shlex.quote(line)}"

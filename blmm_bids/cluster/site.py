@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blmm_bids.cluster.schedulers import SCHEDULERS, Scheduler
@@ -14,7 +15,6 @@ from blmm_bids.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from blmm_bids.cluster.container import Container
     from blmm_bids.cluster.job_request import JobRequest
@@ -61,7 +61,8 @@ class Site:
         if self.container is not None:
             return self.container.command([sys.executable], passed, [*paths, self.run_dir])
         if environ.get("PYTHONPATH"):
-            passed["PYTHONPATH"] = environ["PYTHONPATH"]
+            places = environ["PYTHONPATH"].split(os.pathsep)
+            passed["PYTHONPATH"] = os.pathsep.join(str(Path(place).absolute()) for place in places)
         words = [f"{name}={value}" for name, value in passed.items()]
         return shlex.join([*(["env", *words] if words else []), sys.executable])
 

@@ -419,13 +419,16 @@ def test_open_cluster__a_block_that_kills_workers_is_named(scheduler, work_dir):
     assert (run_dir / "logs").is_dir()
 
 
-def test_open_cluster__says_what_the_scheduler_says(scheduler, work_dir, monkeypatch, caplog):
+@pytest.mark.parametrize(("backend", "program"), [("slurm", "sbatch"), ("lsf", "bsub")])
+def test_open_cluster__says_what_the_scheduler_says(
+    scheduler, work_dir, monkeypatch, caplog, backend, program
+):
     monkeypatch.setattr("blmm_bids.cluster.jobs._REFUSAL_PATIENCE", 2.0)
     (scheduler / "refuse").touch()
     with (
         caplog.at_level(logging.WARNING),
-        pytest.raises(UsageError, match=r"(?s)sbatch takes no job: .*invalid account.*--cluster-config"),
-        open_cluster(ClusterOptions(backend="slurm", n_workers=2), work_dir) as runner,
+        pytest.raises(UsageError, match=rf"(?s){program} takes no job: .*invalid account.*--cluster-config"),
+        open_cluster(ClusterOptions(backend=backend, n_workers=2), work_dir) as runner,
     ):
         list(runner.map(tasks.add, range(4), label="block"))
     assert caplog.text.count("invalid account") == 1
