@@ -295,6 +295,17 @@ def test_open_cluster__adapts_to_the_work(scheduler, work_dir, monkeypatch):
         assert len(dict(runner.map(tasks.add, range(20), label="item"))) == 20
 
 
+def test_open_cluster__runs_longer_than_its_jobs(scheduler, work_dir, monkeypatch):
+    """Workers end in order, as before a walltime, again and again; that is no fault of what they run."""
+    monkeypatch.setattr("blmm_bids.cluster.job_queue._RETRY_INTERVAL", 0.5)
+    config = {"jobqueue": {"slurm": {"worker-extra-args": ["--lifetime", "2s"]}}}
+    with open_cluster(ClusterOptions(backend="slurm", n_workers=2, config=config), work_dir) as runner:
+        found = dict(runner.map(tasks.nap, range(16), label="block"))
+    assert found == {index: index for index in range(16)}
+    # Six seconds of work, of which a job has at most two.
+    assert len(fake_scheduler.job_ids(scheduler)) >= 4
+
+
 def test_open_cluster__submits_by_ssh(scheduler, work_dir, tmp_path, monkeypatch):
     # The other machine's profile is what puts the commands on PATH there.
     (tmp_path / ".bash_profile").write_text(f"export PATH={scheduler / 'bin'}:$PATH\n")
