@@ -10,6 +10,8 @@ from typing import Any
 
 import numba
 
+from blmm_bids.stats.kernels.prebuilt import link_prebuilt
+
 
 def _cache_dir() -> Path:
     """Find a writable folder keyed by the kernels' source.
@@ -34,7 +36,9 @@ def _cache_dir() -> Path:
 
 
 if not os.environ.get("NUMBA_CACHE_DIR"):
-    numba.config.CACHE_DIR = str(_cache_dir())  # type: ignore[attr-defined]
+    _folder = _cache_dir()
+    link_prebuilt(_folder)
+    numba.config.CACHE_DIR = str(_folder)  # type: ignore[attr-defined]
 
 # Contraction to fused multiply-add changes no result between block widths and costs nothing;
 # anything more of fastmath would. numpy's error model: a division by zero gives inf, not a raise.
