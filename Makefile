@@ -12,10 +12,10 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-cluster lint bench lock clean FORCE
+.PHONY: help setup setup-dev demo test test-cluster test-container lint boutiques bench lock clean FORCE
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 setup: $(RUNTIME)  ## make .venv with the locked dependencies and this package, editable
 
@@ -30,11 +30,17 @@ test: $(DEV)  ## run the tests
 test-cluster: $(DEV)  ## the same on a real Slurm and Grid Engine of this machine; see CONTRIBUTING.md
 	@$(BIN)/python -m pytest -m scheduler tests/test_schedulers.py $(PYTEST_ARGS)
 
+test-container: $(DEV)  ## build the images and run them; see containers/README.md
+	@$(BIN)/python -m pytest -m container $(PYTEST_ARGS)
+
 lint: $(DEV)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/python -m ruff check --quiet .
 	@$(BIN)/python -m ruff format --check --quiet .
 	@$(BIN)/python -m mypy
 	@$(BIN)/lint-imports
+
+boutiques: $(RUNTIME)  ## make boutiques/blmm_bids.json from the command-line parser
+	@$(BIN)/python -m blmm_bids --bids-exec-spec > boutiques/blmm_bids.json
 
 bench: $(BENCH)  ## run the benchmarks: minutes; BENCH_ARGS='engine --docs' for a part, into the docs
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from blmm_bids import __version__
 from blmm_bids.cli_cluster import add_cluster, add_cluster_size, cluster_options
+from blmm_bids.descriptor import PrintDescriptor
 from blmm_bids.errors import BlmmError, LevelError, MissingInputError, TerminatedError, UsageError
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def app_parser() -> argparse.ArgumentParser:
     parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="where the output dataset goes")
     parser.add_argument("analysis_level", metavar="{group,dataset}", help="the two are synonyms")
     parser.add_argument("--version", action="version", version=f"blmm_bids {__version__}")
+    parser.add_argument("--bids-exec-spec", action=PrintDescriptor)
     _add_model(parser.add_argument_group("model"))
     _add_filters(parser.add_argument_group("filters"))
     _add_masks(parser.add_argument_group("masks"))
