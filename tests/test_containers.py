@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from blmm_bids import __version__
+from tests.test_schedulers import running_slurm
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 # Building compiles every kernel twice over.
@@ -146,3 +147,15 @@ def test_docker__maps_are_the_bare_run_s(faces, docker):
 @pytest.mark.container
 def test_apptainer__maps_are_the_bare_run_s(faces, apptainer, image):
     run_script("test-apptainer.sh", faces, apptainer, image)
+
+
+@pytest.mark.container
+def test_slurm__workers_in_jobs_enter_the_image(faces, apptainer, image):
+    program = shutil.which(apptainer.get("APPTAINER", "apptainer"))
+    prologue = f"export PATH={Path(program).parent}:$PATH"
+    if not os.getuid():
+        prologue += " APPTAINER_USERNS=1"
+    directory = Path(f"/tmp/blmm-image-{os.getpid()}")
+    with running_slurm(directory) as slurm:
+        run_script("test-slurm.sh", {"JOB_PROLOGUE": prologue}, faces, apptainer, image, slurm.environ)
+    shutil.rmtree(directory, ignore_errors=True)

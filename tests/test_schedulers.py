@@ -79,7 +79,7 @@ def _infra(name, *commands):
     directory = Path(os.environ.get("BLMM_INFRA") or CHECKOUT.parent / "shared" / "infra")
     if not (directory / script).is_file():
         _unavailable(
-            f"no {script} in {directory}; set BLMM_INFRA to the directory of the schedulers' scripts"
+            name, f"no {script} in {directory}; set BLMM_INFRA to the directory of the schedulers' scripts"
         )
     missing = [name for name in commands if shutil.which(name) is None]
     if missing:
@@ -100,7 +100,7 @@ def _started(up, down, environ):
 
 
 @contextmanager
-def _slurm(directory) -> Iterator[RealScheduler]:
+def running_slurm(directory) -> Iterator[RealScheduler]:
     infra = _infra("slurm", "slurmctld", "slurmd", "munged", "sbatch")
     port = str(20000 + os.getpid() % 9000)
     environ = {**os.environ, "SLURM_CI": str(directory), "SLURM_CI_PORT": port, "NODES": "2", "CPUS": "2"}
@@ -126,7 +126,7 @@ def _sge(directory) -> Iterator[RealScheduler]:
 def scheduler(request, tmp_path_factory):
     # The munge user has to reach its socket, and a socket's path is short.
     directory = Path(f"/tmp/blmm-{request.param}-{os.getpid()}")
-    with {"slurm": _slurm, "sge": _sge}[request.param](directory) as started:
+    with {"slurm": running_slurm, "sge": _sge}[request.param](directory) as started:
         yield started
     shutil.rmtree(directory, ignore_errors=True)
 
