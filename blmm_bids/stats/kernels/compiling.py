@@ -10,6 +10,7 @@ from typing import Any
 
 import numba
 
+from blmm_bids.stats.kernels.linking import InnerCompiler
 from blmm_bids.stats.kernels.prebuilt import link_prebuilt
 
 
@@ -42,10 +43,10 @@ if not os.environ.get("NUMBA_CACHE_DIR"):
 
 # Contraction to fused multiply-add changes no result between block widths and costs nothing;
 # anything more of fastmath would. numpy's error model: a division by zero gives inf, not a raise.
-_OPTIONS: Any = {"cache": True, "fastmath": {"contract"}, "error_model": "numpy", "nogil": True}
-kernel: Any = numba.njit(**_OPTIONS)
-# For kernels that only kernels call: without the wrappers for Python, whose unpacking of records of
+_OPTIONS: Any = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
+kernel: Any = numba.njit(**_OPTIONS, cache=True)
+# For kernels that only kernels call: without the wrapper for Python, whose unpacking of records of
 # arrays takes longer to compile than most kernels. Called from Python they crash the interpreter; their
 # ``py_func`` does not.
-_NO_WRAPPERS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-inner: Any = numba.njit(**_OPTIONS, **_NO_WRAPPERS)
+_ONLY_LINKED: Any = {"no_cpython_wrapper": True, "pipeline_class": InnerCompiler}
+inner: Any = numba.njit(**_OPTIONS, **_ONLY_LINKED)

@@ -1,0 +1,65 @@
+"""Kernels that only kernels call: lowered, linked into their callers, and compiled there once.
+
+numba optimises each function and makes machine code of it together with all that it calls, and does so again
+at each level of callers: half of the time that the kernels took to compile went into code that nobody
+runs. Optimised once as a whole they are also a little faster.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.core import codegen, compiler, compiler_machinery, typed_passes
+
+
+class _Unloaded:
+    """In the place of the engine that a function would be loaded into; see `_InnerLibrary`."""
+
+    @staticmethod
+    def set_env(name: str, env: object) -> None:
+        """Nothing of an inner kernel is in memory, so there is no place for its environment."""
+
+
+class _InnerLibrary(codegen.JITCodeLibrary):
+    """Holds what an inner kernel was lowered to, for its callers to link."""
+
+    @property
+    def codegen(self) -> type[_Unloaded]:
+        return _Unloaded
+
+    def get_pointer_to_function(self, name: str) -> int:  # noqa: ARG002
+        return 0
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+_register: Any = compiler_machinery.register_pass
+
+
+@_register(mutates_CFG=True, analysis_only=False)
+class _InnerLowering(typed_passes.NativeLowering):
+    """Lower into a library that is only linked."""
+
+    _name = "inner_lowering"
+
+    def run_pass(self, state: Any) -> bool:  # noqa: ANN401
+        state.library = _InnerLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        return bool(super().run_pass(state))
+
+
+class InnerCompiler(compiler.CompilerBase):
+    """numba's pipeline, ended by `_InnerLowering`."""
+
+    def define_pipelines(self) -> list[Any]:
+        """List the one way of compiling."""
+        passes: Any = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
+        passes.passes = [
+            (_InnerLowering if which is typed_passes.NativeLowering else which, why)
+            for which, why in passes.passes
+        ]
+        return [passes]
