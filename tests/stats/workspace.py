@@ -8,7 +8,7 @@ from blmm_bids.stats.kernels.fold_lanes import allocate_fold
 from blmm_bids.stats.kernels.fold_products import allocate_fold_pattern
 from blmm_bids.stats.kernels.fold_responses import allocate_fold_responses
 from blmm_bids.stats.kernels.folding import evaluate
-from blmm_bids.stats.kernels.loading import BATCH, load_lanes, make_queue
+from blmm_bids.stats.kernels.loading import batch_columns, load_lanes, make_queue
 from blmm_bids.stats.kernels.products import allocate_pattern, allocate_responses
 from blmm_bids.stats.kernels.records import by_reference
 from blmm_bids.stats.kernels.search import allocate_search
@@ -31,8 +31,8 @@ class Workspace:
         scratch = (
             allocate_pattern(rest, n_obs),
             allocate_fold_pattern(rest, plan.passes[which_pass].fold),
-            allocate_responses(n_obs, plan.n_fixef, BATCH),
-            allocate_fold_responses(rest, plan.passes[which_pass].fold, BATCH),
+            allocate_responses(n_obs, plan.n_fixef, batch_columns(n_obs)),
+            allocate_fold_responses(rest, plan.passes[which_pass].fold, batch_columns(n_obs)),
         )
         self.n_loaded = load_lanes(
             s,

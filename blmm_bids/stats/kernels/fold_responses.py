@@ -11,7 +11,7 @@ from blmm_bids.stats.kernels.compiling import inner
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.fold_products import FoldPattern
 from blmm_bids.stats.kernels.products import Pattern, Responses, multiply_effects
-from blmm_bids.stats.kernels.small import clear, clear_rows
+from blmm_bids.stats.kernels.small import clear, clear_columns
 from blmm_bids.stats.model import FloatArray
 from blmm_bids.stats.plan_structure import Structure
 
@@ -29,21 +29,27 @@ class FoldResponses(NamedTuple):
         Q'y and y'y within levels.
     square : (column,)
         y'y.
+    totals : (class, pair, ranef of the other terms and fixef + 1, column)
+        Part of the classes' totals that y has.
     """
 
     level: FloatArray
     rest: FloatArray
     border: FloatArray
     square: FloatArray
+    totals: FloatArray
 
 
 def allocate_fold_responses(rest: Structure, fold: Folding, columns: int) -> FoldResponses:
     """Zeroed products for a batch of voxels."""
+    size, n_levels, most, _ = (int(value) for value in fold.sizes)
+    n_ranef, n_border = int(rest.sizes[0]), int(rest.sizes[1]) + 1
     return FoldResponses(
-        level=np.zeros((int(fold.sizes[0] * fold.sizes[1]), columns)),
-        rest=np.zeros((int(rest.sizes[0]), columns)),
-        border=np.zeros((int(rest.sizes[1]) + 1, columns)),
+        level=np.zeros((size * n_levels, columns)),
+        rest=np.zeros((n_ranef, columns)),
+        border=np.zeros((n_border, columns)),
         square=np.zeros(columns),
+        totals=np.zeros((most, size * (size + 1) // 2, n_ranef + n_border, columns)),
     )
 
 
@@ -54,16 +60,17 @@ def project_responses(
     effects: FloatArray,
     pattern: Pattern,
     design: FoldPattern,
+    n_columns: int,
     r: Responses,
     out: FoldResponses,
 ) -> None:
     """Products of a batch of responses; its values are what is left of them within levels then."""
-    size, n_fixef, n_columns = fold.sizes[0], rest.sizes[1], r.values.shape[1]
+    size, n_fixef = fold.sizes[0], rest.sizes[1]
     values, level_y, border = r.values, out.level, out.border
     basis, within, n_present = design.basis, design.within, pattern.n_present[0]
-    multiply_effects(rest, effects, size, pattern, values, out.rest)
-    clear_rows(level_y)
-    clear_rows(border)
+    multiply_effects(rest, effects, size, pattern, values, n_columns, out.rest)
+    clear_columns(level_y, n_columns)
+    clear_columns(border, n_columns)
     clear(out.square)
     for i in range(n_present):
         for b in range(n_columns):
@@ -90,6 +97,47 @@ def project_responses(
             for a in range(size):
                 for b in range(n_columns):
                     out.rest[fold.level_cols[m], b] -= design.met[m, a] * level_y[level * size + a, b]
+
+
+@inner
+def total_responses(
+    rest: Structure, fold: Folding, design: FoldPattern, n_columns: int, out: FoldResponses
+) -> None:
+    """Add the products of the levels with a batch of responses up, class by class."""
+    n_fixef, n_ranef, size = rest.sizes[1], rest.sizes[0], fold.sizes[0]
+    met, fixef, level_y = design.met, design.fixef, out.level
+    for c in range(design.n_classes[0]):
+        for pair in range(out.totals.shape[1]):
+            clear_columns(out.totals[c, pair], n_columns)
+    for level in range(fold.sizes[1]):
+        c = design.class_of[level]
+        if c < 0:
+            continue
+        pair = 0
+        for b in range(size):
+            for a in range(b, size):
+                total = out.totals[c, pair]
+                y_a, y_b = level_y[level * size + a], level_y[level * size + b]
+                for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
+                    _add_columns(met[m, a], y_b, n_columns, total[fold.level_cols[m]])
+                    if a != b:
+                        _add_columns(met[m, b], y_a, n_columns, total[fold.level_cols[m]])
+                for i in range(n_fixef):
+                    _add_columns(fixef[level, b, i], y_a, n_columns, total[n_ranef + i])
+                    if a != b:
+                        _add_columns(fixef[level, a, i], y_b, n_columns, total[n_ranef + i])
+                square = total[n_ranef + n_fixef]
+                # Off-diagonal pairs hold both orders.
+                times = 1.0 if a == b else 2.0
+                for column in range(n_columns):
+                    square[column] += times * y_a[column] * y_b[column]
+                pair += 1
+
+
+@inner
+def _add_columns(times: float, x: FloatArray, n_columns: int, out: FloatArray) -> None:
+    for column in range(n_columns):
+        out[column] += times * x[column]
 
 
 @inner
@@ -151,42 +199,19 @@ def _store_classes(
                 totals[c, pair, x, w] = design.totals[c, pair, x] if c < n_classes else 0.0
     fl.n_classes[w] = n_classes
     for level in range(fold.sizes[1]):
-        c = design.class_of[level]
-        if c >= 0:
-            n_levels[c, w] += 1.0
-            _add_response(rest, fold, level, design, responses.level, b, w, totals[c])
-
-
-@inner
-def _add_response(
-    rest: Structure,
-    fold: Folding,
-    level: int,
-    design: FoldPattern,
-    level_y: FloatArray,
-    column: int,
-    w: int,
-    totals: FloatArray,
-) -> None:
-    """Add one level's products with y to the totals of its class."""
-    n_fixef, size = rest.sizes[1], fold.sizes[0]
-    n_border = n_fixef + 1
-    met, fixef = design.met, design.fixef
-    pair = 0
-    for b in range(size):
-        for a in range(b, size):
-            twice = 0.0 if a == b else 1.0
-            y_a, y_b = level_y[level * size + a, column], level_y[level * size + b, column]
-            for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
-                product = rest.sizes[5] + fold.level_cols[m] * n_border + n_fixef
-                totals[pair, product, w] += met[m, a] * y_b + twice * met[m, b] * y_a
+        if design.class_of[level] >= 0:
+            n_levels[design.class_of[level], w] += 1.0
+    n_fixef, n_ranef = rest.sizes[1], rest.sizes[0]
+    for c in range(n_classes):
+        for pair in range(totals.shape[1]):
+            mine = responses.totals[c, pair]
+            for col in range(n_ranef):
+                totals[c, pair, rest.sizes[5] + col * (n_fixef + 1) + n_fixef, w] = mine[col, b]
             entry = rest.sizes[6]
             for i in range(n_fixef):
-                entry += n_fixef - i - 1
-                totals[pair, entry, w] += fixef[level, b, i] * y_a + twice * fixef[level, a, i] * y_b
-                entry += 1
-            totals[pair, rest.sizes[7] + n_fixef, w] += (1.0 + twice) * y_a * y_b
-            pair += 1
+                entry += n_fixef - i
+                totals[c, pair, entry - 1, w] = mine[n_ranef + i, b]
+            totals[c, pair, rest.sizes[7] + n_fixef, w] = mine[n_ranef + n_fixef, b]
 
 
 @inner

@@ -13,7 +13,12 @@ from blmm_bids.stats.kernels.criterion import Lanes
 from blmm_bids.stats.kernels.finish import Estimates
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.fold_products import FoldPattern, compute_fold_pattern
-from blmm_bids.stats.kernels.fold_responses import FoldResponses, project_responses, store_voxel
+from blmm_bids.stats.kernels.fold_responses import (
+    FoldResponses,
+    project_responses,
+    store_voxel,
+    total_responses,
+)
 from blmm_bids.stats.kernels.newton import FIRST_RADIUS
 from blmm_bids.stats.kernels.products import (
     CONVERGED,
@@ -29,8 +34,11 @@ from blmm_bids.stats.plan_structure import Structure
 # Every search starts from this multiple of the identity: a little less variance between the levels than
 # within, in conditioned effects.
 START = 0.7
-# Voxels whose products are formed together.
-BATCH = 8
+# Voxels of one pattern whose products are formed together: so many that a loop over them is worth
+# starting, and so few that their values stay near. Padded to a vector's width, so that a voxel's bits do
+# not depend on its place.
+BATCH_DOUBLES = 128_000
+MOST_COLUMNS, WIDTH = 64, 8
 
 
 class Queue(NamedTuple):
@@ -58,11 +66,15 @@ class Queue(NamedTuple):
     values: FloatArray
 
 
+def batch_columns(n_obs: int) -> int:
+    """Voxels of a batch, a multiple of a vector's width."""
+    return max(min(BATCH_DOUBLES // (n_obs * WIDTH) * WIDTH, MOST_COLUMNS), WIDTH)
+
+
 def make_queue(order: IntArray, pattern_ids: IntArray, n_obs: int) -> Queue:
     """Queue of the voxels in ``order``, of which none is at hand."""
-    return Queue(
-        order, pattern_ids, np.zeros(BATCH, dtype=np.int64), np.array([0, -1, 0, 0, 0]), np.zeros(n_obs)
-    )
+    voxels = np.zeros(batch_columns(n_obs), dtype=np.int64)
+    return Queue(order, pattern_ids, voxels, np.array([0, -1, 0, 0, 0]), np.zeros(n_obs))
 
 
 @kernel
@@ -108,8 +120,13 @@ def load_lanes(
                     rest, fold, q_basis, effects, y, queue, rules, pattern, fold_pattern, responses, out
                 )
                 if state[4] > 0:
-                    reduce_responses(q_basis, pattern, rules.resolution, responses)
-                    project_responses(rest, fold, effects, pattern, fold_pattern, responses, fold_responses)
+                    width = _padded(state[4])
+                    reduce_responses(q_basis, pattern, rules.resolution, width, responses)
+                    project_responses(
+                        rest, fold, effects, pattern, fold_pattern, width, responses, fold_responses
+                    )
+                    if fold.sizes[2] > 0:
+                        total_responses(rest, fold, fold_pattern, width, fold_responses)
                 continue
             b = state[3]
             state[3] += 1
@@ -149,7 +166,9 @@ def _next_batch(
         state[2] = code
     n_columns = 0
     values, present, n_present = responses.values, pattern.present, pattern.n_present[0]
-    while n_columns < BATCH and state[0] < order.size and pattern_ids[order[state[0]]] == state[1]:
+    while (
+        n_columns < queue.voxels.size and state[0] < order.size and pattern_ids[order[state[0]]] == state[1]
+    ):
         voxel = order[state[0]]
         state[0] += 1
         out.n_obs[voxel] = n_present
@@ -160,11 +179,17 @@ def _next_batch(
                 values[i, n_columns] = y[voxel, present[i]]
             n_columns += 1
     # Columns without a voxel compute what nobody reads.
-    for b in range(n_columns, BATCH):
-        for i in range(n_present):
+    width = _padded(n_columns)
+    for i in range(n_present):
+        for b in range(n_columns, width):
             values[i, b] = 0.0
     state[3] = 0
     state[4] = n_columns
+
+
+@inner
+def _padded(n_columns: int) -> int:
+    return (n_columns + WIDTH - 1) // WIDTH * WIDTH
 
 
 @inner

@@ -163,10 +163,10 @@ def _load_response(
     values, present, reduced = responses.values, pattern.present, work.reduced[w]
     for i in range(pattern.n_present[0]):
         values[i, 0] = y[present[i]]
-    reduce_responses(q_basis, pattern, scales.resolution, responses)
+    reduce_responses(q_basis, pattern, scales.resolution, 1, responses)
     # Without a residual there is nothing to predict from; the fit has said so.
     work.scale[w] = responses.scale[0, 0] if responses.codes[0] == CONVERGED else math.nan
-    multiply_effects(s, effects, 0, pattern, values, work.products)
+    multiply_effects(s, effects, 0, pattern, values, 1, work.products)
     for x in range(stats.shape[0]):
         stats[x, w] = pattern.products[x]
     for col in range(s.sizes[0]):

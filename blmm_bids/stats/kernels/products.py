@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blmm_bids.stats.kernels.compiling import inner
-from blmm_bids.stats.kernels.small import cholesky, clear, clear_rows
+from blmm_bids.stats.kernels.small import cholesky, clear, clear_columns
 from blmm_bids.stats.model import FloatArray, IntArray, Status
 from blmm_bids.stats.plan_structure import Structure
 
@@ -207,7 +207,9 @@ def _check_levels(s: Structure, n_present: int, safe_mode: bool, seen: IntArray)
 
 
 @inner
-def reduce_responses(q_basis: FloatArray, pattern: Pattern, resolution: float, r: Responses) -> None:
+def reduce_responses(
+    q_basis: FloatArray, pattern: Pattern, resolution: float, n_columns: int, r: Responses
+) -> None:
     """Take the least-squares fit off each response, in place, and say which voxels can be fitted.
 
     A response is divided by a power of two near its residual's size besides, so that neither a large mean nor
@@ -219,15 +221,17 @@ def reduce_responses(q_basis: FloatArray, pattern: Pattern, resolution: float, r
     pattern : Pattern
     resolution : float
         Machine epsilon of the type that the values were stored in.
+    n_columns : int
+        Columns of the batch in use.
     r : Responses
         ``values`` of the images present in; everything out.
     """
     present, factor, values, gamma = pattern.present, pattern.factor, r.values, r.gamma
-    n_present, n_fixef, n_columns = pattern.n_present[0], gamma.shape[0], values.shape[1]
+    n_present, n_fixef = pattern.n_present[0], gamma.shape[0]
     low, high, square, rss = r.work[0], r.work[1], r.work[2], r.work[3]
     for b in range(n_columns):
         low[b], high[b], square[b], rss[b] = math.inf, -math.inf, 0.0, 0.0
-    clear_rows(gamma)
+    clear_columns(gamma, n_columns)
     for i in range(n_present):
         for b in range(n_columns):
             low[b] = min(low[b], values[i, b])
@@ -237,7 +241,7 @@ def reduce_responses(q_basis: FloatArray, pattern: Pattern, resolution: float, r
             x = q_basis[present[i], j]
             for b in range(n_columns):
                 gamma[j, b] += x * values[i, b]
-    _solve_columns(factor, gamma)
+    _solve_columns(factor, n_columns, gamma)
     for i in range(n_present):
         for j in range(n_fixef):
             x = q_basis[present[i], j]
@@ -262,9 +266,9 @@ def reduce_responses(q_basis: FloatArray, pattern: Pattern, resolution: float, r
 
 
 @inner
-def _solve_columns(factor: FloatArray, x: FloatArray) -> None:
+def _solve_columns(factor: FloatArray, n_columns: int, x: FloatArray) -> None:
     """Solve ``L L' X = B`` in place of B, for many columns."""
-    n, n_columns = x.shape
+    n = x.shape[0]
     for i in range(n):
         for k in range(i):
             for b in range(n_columns):
@@ -281,10 +285,16 @@ def _solve_columns(factor: FloatArray, x: FloatArray) -> None:
 
 @inner
 def multiply_effects(
-    s: Structure, effects: FloatArray, skipped: int, pattern: Pattern, values: FloatArray, out: FloatArray
+    s: Structure,
+    effects: FloatArray,
+    skipped: int,
+    pattern: Pattern,
+    values: FloatArray,
+    n_columns: int,
+    out: FloatArray,
 ) -> None:
-    """``out = Z' values``: (ranef, column) from (obs present, column)."""
-    clear_rows(out)
+    """``out = Z' values``: (ranef, column) from (obs present, column), for the columns in use."""
+    clear_columns(out, n_columns)
     for i in range(pattern.n_present[0]):
         obs = pattern.present[i]
         effect = skipped
@@ -292,7 +302,7 @@ def multiply_effects(
             col = s.obs_cols[obs, term]
             for e in range(s.term_size[term]):
                 z = effects[obs, effect]
-                for b in range(values.shape[1]):
+                for b in range(n_columns):
                     out[col + e, b] += z * values[i, b]
                 effect += 1
 

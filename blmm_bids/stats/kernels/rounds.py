@@ -11,7 +11,7 @@ from blmm_bids.stats.kernels.fold_lanes import allocate_fold
 from blmm_bids.stats.kernels.fold_products import TOO_MANY_CLASSES, allocate_fold_pattern
 from blmm_bids.stats.kernels.fold_responses import allocate_fold_responses
 from blmm_bids.stats.kernels.folding import evaluate
-from blmm_bids.stats.kernels.loading import BATCH, load_lanes, make_queue
+from blmm_bids.stats.kernels.loading import batch_columns, load_lanes, make_queue
 from blmm_bids.stats.kernels.newton import allocate_small
 from blmm_bids.stats.kernels.pivoting import pivot_lanes
 from blmm_bids.stats.kernels.products import allocate_pattern, allocate_responses
@@ -102,8 +102,9 @@ def bind_rounds(
     queue = by_reference(make_queue(order, pattern_ids, plan.n_obs))
     pattern = by_reference(allocate_pattern(plan.rest, plan.n_obs))
     fold_pattern = by_reference(allocate_fold_pattern(plan.rest, fold))
-    responses = by_reference(allocate_responses(plan.n_obs, plan.n_fixef, BATCH))
-    fold_responses = by_reference(allocate_fold_responses(plan.rest, fold, BATCH))
+    columns = batch_columns(plan.n_obs)
+    responses = by_reference(allocate_responses(plan.n_obs, plan.n_fixef, columns))
+    fold_responses = by_reference(allocate_fold_responses(plan.rest, fold, columns))
     if rules.scoring:
         scoring = by_reference(allocate_scoring(plan.n_theta, lanes))
 

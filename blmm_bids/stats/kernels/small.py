@@ -145,6 +145,14 @@ def clear_rows(x: FloatArray) -> None:
 
 
 @inner
+def clear_columns(x: FloatArray, n_columns: int) -> None:
+    """Zero the first columns of a matrix."""
+    for i in range(x.shape[0]):
+        for j in range(n_columns):
+            x[i, j] = 0
+
+
+@inner
 def copy(x: FloatArray, out: FloatArray) -> None:
     """Copy a vector."""
     for i in range(x.size):
