@@ -39,6 +39,10 @@ class Folding(NamedTuple):
         column among the level's columns.
     obs_level : (obs,)
         Level of each observation.
+    obs_ptr : (level + 1,)
+        Start of each level's run in ``level_obs``.
+    level_obs : (obs,)
+        Observations, level by level.
     obs_met : (obs, other term)
         Position of the observation's level of each other term among the columns its level meets.
     sizes : (4,)
@@ -51,6 +55,8 @@ class Folding(NamedTuple):
     value_ptr: IntArray
     values: IntArray
     obs_level: IntArray
+    obs_ptr: IntArray
+    level_obs: IntArray
     obs_met: IntArray
     sizes: IntArray
 
@@ -153,6 +159,8 @@ def _folding(rest: Structure, refs: IntArray, size: int, n_levels: int) -> Foldi
         value_ptr=value_ptr,
         values=np.array(values, dtype=np.int64).reshape(-1, 3),
         obs_level=np.ascontiguousarray(refs, dtype=np.int64),
+        obs_ptr=np.searchsorted(np.sort(refs), np.arange(n_levels + 1)).astype(np.int64),
+        level_obs=np.argsort(refs, kind="stable").astype(np.int64),
         obs_met=obs_met,
         sizes=np.array([size, n_levels, 0, 1], dtype=np.int64),
     )

@@ -5,11 +5,8 @@ import numpy as np
 from blmm_bids.stats.kernels.criterion import allocate_factors, allocate_lanes
 from blmm_bids.stats.kernels.finish import allocate_estimates
 from blmm_bids.stats.kernels.fold_lanes import allocate_fold
-from blmm_bids.stats.kernels.fold_products import allocate_fold_pattern
-from blmm_bids.stats.kernels.fold_responses import allocate_fold_responses
 from blmm_bids.stats.kernels.folding import evaluate
-from blmm_bids.stats.kernels.loading import batch_columns, load_lanes, make_queue
-from blmm_bids.stats.kernels.products import allocate_pattern, allocate_responses
+from blmm_bids.stats.kernels.loading import allocate_batch, load_lanes, make_queue
 from blmm_bids.stats.kernels.records import by_reference
 from blmm_bids.stats.kernels.search import allocate_search
 
@@ -28,12 +25,7 @@ class Workspace:
             by_reference, (plan.structure, rest, fold, self.k, self.fl, self.search, self.out)
         )
         queue = make_queue(voxels, np.zeros_like(voxels), n_obs)
-        scratch = (
-            allocate_pattern(rest, n_obs),
-            allocate_fold_pattern(rest, plan.passes[which_pass].fold),
-            allocate_responses(n_obs, plan.n_fixef, batch_columns(n_obs)),
-            allocate_fold_responses(rest, plan.passes[which_pass].fold, batch_columns(n_obs)),
-        )
+        batch = allocate_batch(rest, plan.passes[which_pass].fold)
         self.n_loaded = load_lanes(
             s,
             rest_record,
@@ -46,7 +38,7 @@ class Workspace:
             k,
             fl,
             search,
-            *map(by_reference, scratch),
+            by_reference(batch),
             out,
         )
         kr = by_reference(allocate_factors(rest, lanes))

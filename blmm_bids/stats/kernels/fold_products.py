@@ -11,6 +11,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner
@@ -36,9 +37,11 @@ class FoldPattern(NamedTuple):
 
     Attributes
     ----------
-    basis : (obs present, effect)
-        B.
-    within : (obs present, fixef)
+    absent : (obs,)
+        Whether an image is missing.
+    basis : (obs, effect)
+        B; zero where the image is missing, as in ``within``.
+    within : (obs, fixef)
         Q's part within levels.
     root : (level, effect, effect)
         G, lower triangular.
@@ -48,8 +51,6 @@ class FoldPattern(NamedTuple):
         U of Q.
     base : (product,)
         The other terms' and Q's products within levels.
-    norms : (level, 2)
-        Scratch.
     seen : (level,)
         Images of each level.
     class_of : (level,)
@@ -61,13 +62,13 @@ class FoldPattern(NamedTuple):
         The design's part of the totals; see `FoldLanes`.
     """
 
+    absent: NDArray[np.bool_]
     basis: FloatArray
     within: FloatArray
     root: FloatArray
     met: FloatArray
     fixef: FloatArray
     base: FloatArray
-    norms: FloatArray
     seen: IntArray
     class_of: IntArray
     first: IntArray
@@ -80,13 +81,13 @@ def allocate_fold_pattern(rest: Structure, fold: Folding) -> FoldPattern:
     size, n_levels, most, _ = (int(value) for value in fold.sizes)
     n_obs, n_fixef, store = fold.obs_level.size, int(rest.sizes[1]), int(rest.sizes[8])
     return FoldPattern(
+        absent=np.zeros(n_obs, dtype=np.bool_),
         basis=np.zeros((n_obs, size)),
         within=np.zeros((n_obs, n_fixef)),
         root=np.zeros((n_levels, size, size)),
         met=np.zeros((fold.level_cols.size, size)),
         fixef=np.zeros((n_levels, size, n_fixef)),
         base=np.zeros(store),
-        norms=np.zeros((n_levels, 2)),
         seen=np.zeros(n_levels, dtype=np.int64),
         class_of=np.zeros(n_levels, dtype=np.int64),
         first=np.zeros(most, dtype=np.int64),
@@ -112,162 +113,178 @@ def compute_fold_pattern(
     effects : (obs, effect over all terms)
         The first term's first.
     """
-    size, n_levels = fold.sizes[0], fold.sizes[1]
-    n_present = pattern.n_present[0]
-    clear(out.seen)
+    n_levels, n_fixef, n_present = fold.sizes[1], rest.sizes[1], pattern.n_present[0]
+    for obs in range(out.absent.size):
+        out.absent[obs] = True
     for i in range(n_present):
-        if n_levels > 0:
-            out.seen[fold.obs_level[pattern.present[i]]] += 1
+        out.absent[pattern.present[i]] = False
     n_seen = 0
     for level in range(n_levels):
+        count_level(fold, level, out)
         n_seen += 1 if out.seen[level] > 0 else 0
-    if n_levels > 0 and n_seen < 2:
-        return ONE_LEVEL
-    if safe_mode and n_levels > 0 and n_seen * size >= n_present:
-        return SAFE_MODE
-    _orthonormalise(fold, effects, pattern, out)
-    if fold.sizes[2] > 0 and not _sort_classes(size, out):
-        return TOO_MANY_CLASSES
-    _project_design(rest, fold, q_basis, effects, pattern, out)
-    _take_off_levels(rest, fold, pattern, out)
-    if fold.sizes[2] > 0:
-        for c in range(out.totals.shape[0]):
-            clear_rows(out.totals[c])
-        for level in range(n_levels):
-            if out.seen[level] > 0:
-                _add_level(rest, fold, level, out)
+    code = check_levels(fold, n_seen, n_present, safe_mode)
+    if code != CONVERGED:
+        return code  # type: ignore[no-any-return]
+    # The other terms' products: what levels share with them is taken off, level by level.
+    copy(pattern.products, out.base)
+    if n_levels > 0:
+        clear(out.base[rest.sizes[6] :])
+    else:
+        for i in range(n_present):
+            for j in range(n_fixef):
+                out.within[pattern.present[i], j] = q_basis[pattern.present[i], j]
+    out.n_classes[0] = 0
+    for c in range(out.totals.shape[0]):
+        clear_rows(out.totals[c])
+    for level in range(n_levels):
+        split_level(rest, fold, q_basis, effects, level, out)
+        if not classify_level(fold, level, out):
+            return TOO_MANY_CLASSES
+        add_level(rest, fold, level, 1.0, out)
     return CONVERGED
 
 
 @inner
-def _orthonormalise(fold: Folding, effects: FloatArray, pattern: Pattern, out: FoldPattern) -> None:
-    """``Z = B G'`` within each level, by Gram-Schmidt twice over."""
-    n_present, present = pattern.n_present[0], pattern.present
-    basis, root, norms, obs_level = out.basis, out.root, out.norms, fold.obs_level
-    for level in range(root.shape[0]):
-        clear_rows(root[level])
-    for a in range(fold.sizes[0]):
-        clear_rows(norms)
-        for i in range(n_present):
-            basis[i, a] = effects[present[i], a]
-            norms[obs_level[present[i]], 0] += basis[i, a] * basis[i, a]
-        for _ in range(2):
-            for c in range(a):
-                norms[:, 1] = 0.0
-                for i in range(n_present):
-                    norms[obs_level[present[i]], 1] += basis[i, c] * basis[i, a]
-                for i in range(n_present):
-                    basis[i, a] -= norms[obs_level[present[i]], 1] * basis[i, c]
-                for level in range(norms.shape[0]):
-                    root[level, a, c] += norms[level, 1]
-        norms[:, 1] = 0.0
-        for i in range(n_present):
-            norms[obs_level[present[i]], 1] += basis[i, a] * basis[i, a]
-        for level in range(norms.shape[0]):
-            if norms[level, 1] > DEPENDENT * norms[level, 0]:
-                root[level, a, a] = math.sqrt(norms[level, 1])
-        for i in range(n_present):
-            length = root[obs_level[present[i]], a, a]
-            basis[i, a] = basis[i, a] / length if length > 0.0 else 0.0
+def count_level(fold: Folding, level: int, out: FoldPattern) -> None:
+    """Count the images that a level has."""
+    out.seen[level] = 0
+    for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
+        out.seen[level] += 0 if out.absent[fold.level_obs[o]] else 1
 
 
 @inner
-def _sort_classes(size: int, out: FoldPattern) -> bool:
-    """Give levels with the same G the same class; whether there is room for all classes."""
-    n_classes = 0
-    for level in range(out.seen.size):
-        out.class_of[level] = -1
-        if out.seen[level] == 0:
-            continue
-        found = -1
-        for c in range(n_classes):
-            same = True
-            for a in range(size):
-                for b in range(a + 1):
-                    same = same and out.root[level, a, b] == out.root[out.first[c], a, b]
-            if same:
-                found = c
-                break
-        if found < 0:
-            if n_classes == out.first.size:
-                return False
-            out.first[n_classes] = level
-            found = n_classes
-            n_classes += 1
-        out.class_of[level] = found
-    out.n_classes[0] = n_classes
-    return True
+def check_levels(fold: Folding, n_seen: int, n_present: int, safe_mode: bool) -> int:
+    """Whether the first term keeps two levels, and fewer effects than images."""
+    if fold.sizes[1] > 0 and n_seen < 2:
+        return ONE_LEVEL
+    if fold.sizes[1] > 0 and safe_mode and n_seen * fold.sizes[0] >= n_present:
+        return SAFE_MODE
+    return CONVERGED
 
 
 @inner
-def _project_design(
-    rest: Structure,
-    fold: Folding,
-    q_basis: FloatArray,
-    effects: FloatArray,
-    pattern: Pattern,
-    out: FoldPattern,
+def split_level(
+    rest: Structure, fold: Folding, q_basis: FloatArray, effects: FloatArray, level: int, out: FoldPattern
 ) -> None:
-    """U of the other terms' columns and of Q, and Q's part within levels."""
+    """B and G of one level, U of the other terms' columns and of Q, and Q's part within the level."""
     size, n_fixef = fold.sizes[0], rest.sizes[1]
-    fixef, met = out.fixef, out.met
-    for level in range(fixef.shape[0]):
-        clear_rows(fixef[level])
-    clear_rows(met)
-    for i in range(pattern.n_present[0]):
-        obs = pattern.present[i]
-        level = fold.obs_level[obs]
+    first, last = fold.obs_ptr[level], fold.obs_ptr[level + 1]
+    basis, within, met, fixef = out.basis, out.within, out.met, out.fixef[level]
+    _orthonormalise(size, fold.level_obs[first:last], effects, out.absent, basis, out.root[level])
+    clear_rows(fixef)
+    clear_rows(met[fold.level_ptr[level] : fold.level_ptr[level + 1]])
+    for o in range(first, last):
+        obs = fold.level_obs[o]
         for a in range(size):
             for j in range(n_fixef):
-                fixef[level, a, j] += out.basis[i, a] * q_basis[obs, j]
+                fixef[a, j] += basis[obs, a] * q_basis[obs, j]
             effect = size
             for term in range(rest.term_size.size):
                 position = fold.level_ptr[level] + fold.obs_met[obs, term]
                 for e in range(rest.term_size[term]):
-                    met[position + e, a] += out.basis[i, a] * effects[obs, effect]
+                    met[position + e, a] += basis[obs, a] * effects[obs, effect]
                     effect += 1
-    for i in range(pattern.n_present[0]):
-        obs = pattern.present[i]
+    for o in range(first, last):
+        obs = fold.level_obs[o]
         for j in range(n_fixef):
-            out.within[i, j] = q_basis[obs, j]
+            within[obs, j] = 0.0 if out.absent[obs] else q_basis[obs, j]
             for a in range(size):
-                out.within[i, j] -= out.basis[i, a] * fixef[fold.obs_level[obs], a, j]
+                within[obs, j] -= basis[obs, a] * fixef[a, j]
 
 
 @inner
-def _take_off_levels(rest: Structure, fold: Folding, pattern: Pattern, out: FoldPattern) -> None:
-    """Leave the design's products within levels."""
-    n_fixef = rest.sizes[1]
-    n_border = n_fixef + 1
-    base, met = out.base, out.met
-    # 1. Of the other terms: their variances bound what cancellation can do.
-    copy(pattern.products, base)
-    for level in range(fold.sizes[1]):
-        start = fold.level_ptr[level]
+def _orthonormalise(
+    size: int,
+    observations: IntArray,
+    effects: FloatArray,
+    absent: NDArray[np.bool_],
+    basis: FloatArray,
+    root: FloatArray,
+) -> None:
+    """``Z = B G'`` within a level, by Gram-Schmidt twice over."""
+    clear_rows(root)
+    for a in range(size):
+        square = 0.0
+        for obs in observations:
+            basis[obs, a] = 0.0 if absent[obs] else effects[obs, a]
+            square += basis[obs, a] * basis[obs, a]
+        for _ in range(2):
+            for c in range(a):
+                shared = 0.0
+                for obs in observations:
+                    shared += basis[obs, c] * basis[obs, a]
+                for obs in observations:
+                    basis[obs, a] -= shared * basis[obs, c]
+                root[a, c] += shared
+        left = 0.0
+        for obs in observations:
+            left += basis[obs, a] * basis[obs, a]
+        if left > DEPENDENT * square:
+            root[a, a] = math.sqrt(left)
+        for obs in observations:
+            basis[obs, a] = basis[obs, a] / root[a, a] if root[a, a] > 0.0 else 0.0
+
+
+@inner
+def classify_level(fold: Folding, level: int, out: FoldPattern) -> bool:
+    """Find the class of levels with the same G, or make one; whether there is room for it."""
+    out.class_of[level] = -1
+    if fold.sizes[2] == 0 or out.seen[level] == 0:
+        return True
+    n_classes = out.n_classes[0]
+    for c in range(n_classes):
+        same = True
         for a in range(fold.sizes[0]):
-            for v in range(fold.value_ptr[level], fold.value_ptr[level + 1]):
-                base[fold.values[v, 0]] -= (
-                    met[start + fold.values[v, 1], a] * met[start + fold.values[v, 2], a]
-                )
-            for m in range(start, fold.level_ptr[level + 1]):
-                product = rest.sizes[5] + fold.level_cols[m] * n_border
-                for i in range(n_fixef):
-                    base[product + i] -= met[m, a] * out.fixef[level, a, i]
+            for b in range(a + 1):
+                same = same and out.root[level, a, b] == out.root[out.first[c], a, b]
+        if same:
+            out.class_of[level] = c
+            return True
+    if n_classes == out.first.size:
+        return False
+    out.first[n_classes] = level
+    out.class_of[level] = n_classes
+    out.n_classes[0] = n_classes + 1
+    return True
+
+
+@inner
+def add_level(rest: Structure, fold: Folding, level: int, times: float, out: FoldPattern) -> None:
+    """Add the design's products of one level to those within levels and to its class, or take them off.
+
+    Parameters
+    ----------
+    times : float
+        1, or -1 to take off.
+    """
+    size, n_fixef, start = fold.sizes[0], rest.sizes[1], fold.level_ptr[level]
+    n_border = n_fixef + 1
+    base, met, within, fixef = out.base, out.met, out.within, out.fixef[level]
+    # 1. Of the other terms: their variances bound what cancellation can do.
+    for a in range(size):
+        for v in range(fold.value_ptr[level], fold.value_ptr[level + 1]):
+            row, col = start + fold.values[v, 1], start + fold.values[v, 2]
+            base[fold.values[v, 0]] -= times * met[row, a] * met[col, a]
+        for m in range(start, fold.level_ptr[level + 1]):
+            product = rest.sizes[5] + fold.level_cols[m] * n_border
+            for i in range(n_fixef):
+                base[product + i] -= times * met[m, a] * fixef[a, i]
     # 2. Of Q, from its residuals.
-    for x in range(rest.sizes[6], rest.sizes[8]):
-        base[x] = 0.0
-    for i in range(pattern.n_present[0]):
+    for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
+        obs = fold.level_obs[o]
         entry = rest.sizes[6]
         for j in range(n_fixef):
-            base[rest.sizes[7] + j] += out.within[i, j] * out.within[i, j]
+            base[rest.sizes[7] + j] += times * within[obs, j] * within[obs, j]
             for k in range(j + 1, n_fixef):
-                base[entry] += out.within[i, j] * out.within[i, k]
+                base[entry] += times * within[obs, j] * within[obs, k]
                 entry += 1
             entry += 1
+    if out.class_of[level] >= 0:
+        _add_to_class(rest, fold, level, times, out)
 
 
 @inner
-def _add_level(rest: Structure, fold: Folding, level: int, out: FoldPattern) -> None:
+def _add_to_class(rest: Structure, fold: Folding, level: int, times: float, out: FoldPattern) -> None:
     """Add one level's U U' to its class, but for the products with y."""
     c = out.class_of[level]
     start = fold.level_ptr[level]
@@ -278,21 +295,22 @@ def _add_level(rest: Structure, fold: Folding, level: int, out: FoldPattern) -> 
     for b in range(fold.sizes[0]):
         for a in range(b, fold.sizes[0]):
             # Off-diagonal pairs hold both orders; on the diagonal they are the same.
-            twice = 0.0 if a == b else 1.0
+            twice = 0.0 if a == b else times
             total = out.totals[c, pair]
             for v in range(fold.value_ptr[level], fold.value_ptr[level + 1]):
-                row = start + fold.values[v, 1]
-                col = start + fold.values[v, 2]
-                total[fold.values[v, 0]] += met[row, a] * met[col, b] + twice * met[row, b] * met[col, a]
+                row, col = start + fold.values[v, 1], start + fold.values[v, 2]
+                total[fold.values[v, 0]] += (
+                    times * met[row, a] * met[col, b] + twice * met[row, b] * met[col, a]
+                )
             for m in range(start, fold.level_ptr[level + 1]):
                 product = rest.sizes[5] + fold.level_cols[m] * n_border
                 for i in range(n_fixef):
-                    total[product + i] += met[m, a] * fixef[b, i] + twice * met[m, b] * fixef[a, i]
+                    total[product + i] += times * met[m, a] * fixef[b, i] + twice * met[m, b] * fixef[a, i]
             entry = rest.sizes[6]
             for i in range(n_fixef):
-                total[rest.sizes[7] + i] += (1.0 + twice) * fixef[a, i] * fixef[b, i]
+                total[rest.sizes[7] + i] += (times + twice) * fixef[a, i] * fixef[b, i]
                 for j in range(i + 1, n_fixef):
-                    total[entry] += fixef[a, j] * fixef[b, i] + twice * fixef[b, j] * fixef[a, i]
+                    total[entry] += times * fixef[a, j] * fixef[b, i] + twice * fixef[b, j] * fixef[a, i]
                     entry += 1
                 # The row of y.
                 entry += 1

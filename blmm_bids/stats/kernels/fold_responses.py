@@ -10,8 +10,8 @@ from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.fold_products import FoldPattern
-from blmm_bids.stats.kernels.products import Pattern, Responses, multiply_effects
-from blmm_bids.stats.kernels.small import clear, clear_columns
+from blmm_bids.stats.kernels.products import Pattern, Responses
+from blmm_bids.stats.kernels.small import clear_columns
 from blmm_bids.stats.model import FloatArray
 from blmm_bids.stats.plan_structure import Structure
 
@@ -27,8 +27,6 @@ class FoldResponses(NamedTuple):
         Their products with y within levels.
     border : (fixef + 1, column)
         Q'y and y'y within levels.
-    square : (column,)
-        y'y.
     totals : (class, pair, ranef of the other terms and fixef + 1, column)
         Part of the classes' totals that y has.
     """
@@ -36,7 +34,6 @@ class FoldResponses(NamedTuple):
     level: FloatArray
     rest: FloatArray
     border: FloatArray
-    square: FloatArray
     totals: FloatArray
 
 
@@ -48,7 +45,6 @@ def allocate_fold_responses(rest: Structure, fold: Folding, columns: int) -> Fol
         level=np.zeros((size * n_levels, columns)),
         rest=np.zeros((n_ranef, columns)),
         border=np.zeros((n_border, columns)),
-        square=np.zeros(columns),
         totals=np.zeros((most, size * (size + 1) // 2, n_ranef + n_border, columns)),
     )
 
@@ -57,37 +53,38 @@ def allocate_fold_responses(rest: Structure, fold: Folding, columns: int) -> Fol
 def project_responses(
     rest: Structure,
     fold: Folding,
-    effects: FloatArray,
     pattern: Pattern,
     design: FoldPattern,
     n_columns: int,
     r: Responses,
     out: FoldResponses,
 ) -> None:
-    """Products of a batch of responses; its values are what is left of them within levels then."""
+    """Products of a batch of responses; its values are what is left of them within levels then.
+
+    Parameters
+    ----------
+    out : FoldResponses
+        ``rest`` holds the products of the other terms' effects; what levels share with them is taken off.
+    """
     size, n_fixef = fold.sizes[0], rest.sizes[1]
     values, level_y, border = r.values, out.level, out.border
     basis, within, n_present = design.basis, design.within, pattern.n_present[0]
-    multiply_effects(rest, effects, size, pattern, values, n_columns, out.rest)
     clear_columns(level_y, n_columns)
     clear_columns(border, n_columns)
-    clear(out.square)
     for i in range(n_present):
-        for b in range(n_columns):
-            out.square[b] += values[i, b] * values[i, b]
         for a in range(size):
             row = fold.obs_level[pattern.present[i]] * size + a
-            z = basis[i, a]
+            z = basis[pattern.present[i], a]
             for b in range(n_columns):
                 level_y[row, b] += z * values[i, b]
     for i in range(n_present):
         for a in range(size):
             row = fold.obs_level[pattern.present[i]] * size + a
-            z = basis[i, a]
+            z = basis[pattern.present[i], a]
             for b in range(n_columns):
                 values[i, b] -= z * level_y[row, b]
         for j in range(n_fixef):
-            x = within[i, j]
+            x = within[pattern.present[i], j]
             for b in range(n_columns):
                 border[j, b] += x * values[i, b]
         for b in range(n_columns):
@@ -106,7 +103,8 @@ def total_responses(
     """Add the products of the levels with a batch of responses up, class by class."""
     n_fixef, n_ranef, size = rest.sizes[1], rest.sizes[0], fold.sizes[0]
     met, fixef, level_y = design.met, design.fixef, out.level
-    for c in range(design.n_classes[0]):
+    # Those too that none of these levels is in: a level with gaps may be.
+    for c in range(out.totals.shape[0]):
         for pair in range(out.totals.shape[1]):
             clear_columns(out.totals[c, pair], n_columns)
     for level in range(fold.sizes[1]):
@@ -144,14 +142,23 @@ def _add_columns(times: float, x: FloatArray, n_columns: int, out: FloatArray) -
 def store_voxel(
     rest: Structure,
     fold: Folding,
-    pattern: Pattern,
+    plain_products: FloatArray,
     design: FoldPattern,
     responses: FoldResponses,
+    square: float,
     b: int,
     w: int,
     fl: FoldLanes,
 ) -> None:
-    """Write column ``b`` of a batch into lane ``w``."""
+    """Write column ``b`` of a batch into lane ``w``.
+
+    Parameters
+    ----------
+    plain_products : (border,)
+        Q'Q, packed.
+    square : float
+        y'y.
+    """
     n_fixef = rest.sizes[1]
     n_border = n_fixef + 1
     base, plain = fl.base, fl.plain
@@ -161,8 +168,8 @@ def store_voxel(
     for col in range(rest.sizes[0]):
         base[rest.sizes[5] + col * n_border + n_fixef, w] = responses.rest[col, b]
     for x in range(plain.shape[0]):
-        plain[x, w] = pattern.products[rest.sizes[6] + x]
-    plain[plain.shape[0] - 1, w] = responses.square[b]
+        plain[x, w] = plain_products[x]
+    plain[plain.shape[0] - 1, w] = square
     entry = rest.sizes[6]
     for i in range(n_fixef):
         entry += n_fixef - i - 1

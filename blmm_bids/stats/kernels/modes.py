@@ -22,8 +22,12 @@ from blmm_bids.stats.kernels.products import (
     Pattern,
     Responses,
     compute_pattern,
+    multiply_basis,
     multiply_effects,
-    reduce_responses,
+    scale_responses,
+    solve_columns,
+    take_off_fit,
+    take_response,
 )
 from blmm_bids.stats.kernels.small import jacobi_eigh
 from blmm_bids.stats.model import FloatArray, IntArray
@@ -161,9 +165,11 @@ def _load_response(
     """Reduce one voxel's response and write all products into lane ``w``."""
     n_border = s.sizes[1] + 1
     values, present, reduced = responses.values, pattern.present, work.reduced[w]
-    for i in range(pattern.n_present[0]):
-        values[i, 0] = y[present[i]]
-    reduce_responses(q_basis, pattern, scales.resolution, 1, responses)
+    take_response(y, pattern, 0, 0, responses)
+    multiply_basis(q_basis, pattern, 1, responses)
+    solve_columns(pattern.factor, 1, responses.gamma)
+    take_off_fit(q_basis, pattern, 1, responses)
+    scale_responses(pattern, scales.resolution, 1, responses)
     # Without a residual there is nothing to predict from; the fit has said so.
     work.scale[w] = responses.scale[0, 0] if responses.codes[0] == CONVERGED else math.nan
     multiply_effects(s, effects, 0, pattern, values, 1, work.products)

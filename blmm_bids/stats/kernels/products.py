@@ -65,8 +65,9 @@ class Responses(NamedTuple):
     scale : (2, column)
         The power of two that ``values`` were divided by, and the scaled rss at or below which nothing is
         left but rounding.
-    work : (4, column)
-        Scratch.
+    extent : (4, column)
+        Least and largest value, sum of squares, and residual sum of squares, unscaled.
+    n_present : (column,)
     codes : (column,)
         Status: whether the voxel can be fitted.
     """
@@ -74,7 +75,8 @@ class Responses(NamedTuple):
     values: FloatArray
     gamma: FloatArray
     scale: FloatArray
-    work: FloatArray
+    extent: FloatArray
+    n_present: IntArray
     codes: IntArray
 
 
@@ -96,7 +98,8 @@ def allocate_responses(n_obs: int, n_fixef: int, columns: int) -> Responses:
         values=np.zeros((n_obs, columns)),
         gamma=np.zeros((n_fixef, columns)),
         scale=np.zeros((2, columns)),
-        work=np.zeros((4, columns)),
+        extent=np.zeros((4, columns)),
+        n_present=np.zeros(columns, dtype=np.int64),
         codes=np.zeros(columns, dtype=np.int64),
     )
 
@@ -125,8 +128,6 @@ def compute_pattern(
         Refuse a term with at least as many effects as images.
     out : Pattern
     """
-    n_fixef = s.sizes[1]
-    n_border = n_fixef + 1
     n_terms = s.term_size.size
     products, present, seen = out.products, out.present, out.seen
     clear(products)
@@ -137,37 +138,65 @@ def compute_pattern(
             continue
         present[n_present] = obs
         n_present += 1
-        entry = s.sizes[6]
-        for i in range(n_fixef):
-            for j in range(i + 1, n_fixef):
-                products[entry] += q_basis[obs, i] * q_basis[obs, j]
-                entry += 1
-            entry += 1
-            products[s.sizes[7] + i] += q_basis[obs, i] * q_basis[obs, i]
-        effect = skipped
+        add_image(s, q_basis, effects, skipped, obs, products)
         for term in range(n_terms):
-            col = s.obs_cols[obs, term]
-            seen[col] += 1
-            for e in range(s.term_size[term]):
-                place = s.sizes[5] + (col + e) * n_border
-                for i in range(n_fixef):
-                    products[place + i] += effects[obs, effect] * q_basis[obs, i]
-                effect += 1
-        _add_blocks(s, effects, skipped, obs, products)
+            seen[s.obs_cols[obs, term]] += 1
     out.n_present[0] = n_present
+    return check_pattern(s, products[s.sizes[6] :], n_present, seen, safe_mode, out.factor)  # type: ignore[no-any-return]
+
+
+@inner
+def check_pattern(
+    s: Structure, plain: FloatArray, n_present: int, seen: IntArray, safe_mode: bool, factor: FloatArray
+) -> int:
+    """Status code of a pattern, but for the first term; ``factor`` becomes the one of Q'Q.
+
+    Parameters
+    ----------
+    plain : (border,)
+        Q'Q, packed.
+    seen : (ranef,)
+        Images of each level.
+    """
+    n_fixef = s.sizes[1]
     if n_present <= n_fixef + 1:
         return TOO_FEW
-    entry = s.sizes[6]
+    entry, diagonal = 0, s.sizes[7] - s.sizes[6]
     for i in range(n_fixef):
-        out.factor[i, i] = products[s.sizes[7] + i]
+        factor[i, i] = plain[diagonal + i]
         for j in range(i + 1, n_fixef):
-            out.factor[j, i] = products[entry]
+            factor[j, i] = plain[entry]
             entry += 1
         entry += 1
-    if not cholesky(out.factor, n_fixef, RANK_TOLERANCE):
+    if not cholesky(factor, n_fixef, RANK_TOLERANCE):
         return RANK_DEFICIENT
     code: int = _check_levels(s, n_present, safe_mode, seen)
     return code
+
+
+@inner
+def add_image(
+    s: Structure, q_basis: FloatArray, effects: FloatArray, skipped: int, obs: int, products: FloatArray
+) -> None:
+    """Add one image's products of Q and of the effects."""
+    n_fixef = s.sizes[1]
+    n_border = n_fixef + 1
+    entry = s.sizes[6]
+    for i in range(n_fixef):
+        for j in range(i + 1, n_fixef):
+            products[entry] += q_basis[obs, i] * q_basis[obs, j]
+            entry += 1
+        entry += 1
+        products[s.sizes[7] + i] += q_basis[obs, i] * q_basis[obs, i]
+    effect = skipped
+    for term in range(s.term_size.size):
+        col = s.obs_cols[obs, term]
+        for e in range(s.term_size[term]):
+            place = s.sizes[5] + (col + e) * n_border
+            for i in range(n_fixef):
+                products[place + i] += effects[obs, effect] * q_basis[obs, i]
+            effect += 1
+    _add_blocks(s, effects, skipped, obs, products)
 
 
 @inner
@@ -207,46 +236,75 @@ def _check_levels(s: Structure, n_present: int, safe_mode: bool, seen: IntArray)
 
 
 @inner
-def reduce_responses(
-    q_basis: FloatArray, pattern: Pattern, resolution: float, n_columns: int, r: Responses
-) -> None:
-    """Take the least-squares fit off each response, in place, and say which voxels can be fitted.
-
-    A response is divided by a power of two near its residual's size besides, so that neither a large mean nor
-    its units cost digits.
+def take_response(y: FloatArray, pattern: Pattern, n_missing: int, b: int, r: Responses) -> None:
+    """Make a voxel's values a column of the batch; where the voxel lacks images of the pattern, zero.
 
     Parameters
     ----------
-    q_basis : (obs, fixef)
-    pattern : Pattern
+    y : (obs,)
+    n_missing : int
+        Images of the pattern that the voxel lacks.
+    """
+    values, present, n_present = r.values, pattern.present, pattern.n_present[0]
+    low, high = math.inf, -math.inf
+    for i in range(n_present):
+        value = y[present[i]]
+        if math.isnan(value):
+            values[i, b] = 0.0
+            continue
+        values[i, b] = value
+        low = min(low, value)
+        high = max(high, value)
+    r.extent[0, b] = low
+    r.extent[1, b] = high
+    r.n_present[b] = n_present - n_missing
+
+
+@inner
+def multiply_basis(q_basis: FloatArray, pattern: Pattern, n_columns: int, r: Responses) -> None:
+    """``gamma = Q'y``, and y'y."""
+    present, values, gamma, square = pattern.present, r.values, r.gamma, r.extent[2]
+    clear_columns(gamma, n_columns)
+    for b in range(n_columns):
+        square[b] = 0.0
+    for i in range(pattern.n_present[0]):
+        for b in range(n_columns):
+            square[b] += values[i, b] * values[i, b]
+        for j in range(gamma.shape[0]):
+            x = q_basis[present[i], j]
+            for b in range(n_columns):
+                gamma[j, b] += x * values[i, b]
+
+
+@inner
+def take_off_fit(q_basis: FloatArray, pattern: Pattern, n_columns: int, r: Responses) -> None:
+    """Leave the residuals of the least-squares fit."""
+    present, values, gamma = pattern.present, r.values, r.gamma
+    for i in range(pattern.n_present[0]):
+        for j in range(gamma.shape[0]):
+            x = q_basis[present[i], j]
+            for b in range(n_columns):
+                values[i, b] -= x * gamma[j, b]
+
+
+@inner
+def scale_responses(pattern: Pattern, resolution: float, n_columns: int, r: Responses) -> None:
+    """Divide residuals by a power of two near their size, and say which voxels can be fitted.
+
+    Neither a large mean nor the units of a response cost digits then.
+
+    Parameters
+    ----------
     resolution : float
         Machine epsilon of the type that the values were stored in.
     n_columns : int
         Columns of the batch in use.
-    r : Responses
-        ``values`` of the images present in; everything out.
     """
-    present, factor, values, gamma = pattern.present, pattern.factor, r.values, r.gamma
-    n_present, n_fixef = pattern.n_present[0], gamma.shape[0]
-    low, high, square, rss = r.work[0], r.work[1], r.work[2], r.work[3]
+    values, n_present = r.values, pattern.n_present[0]
+    low, high, square, rss = r.extent[0], r.extent[1], r.extent[2], r.extent[3]
     for b in range(n_columns):
-        low[b], high[b], square[b], rss[b] = math.inf, -math.inf, 0.0, 0.0
-    clear_columns(gamma, n_columns)
+        rss[b] = 0.0
     for i in range(n_present):
-        for b in range(n_columns):
-            low[b] = min(low[b], values[i, b])
-            high[b] = max(high[b], values[i, b])
-            square[b] += values[i, b] * values[i, b]
-        for j in range(n_fixef):
-            x = q_basis[present[i], j]
-            for b in range(n_columns):
-                gamma[j, b] += x * values[i, b]
-    _solve_columns(factor, n_columns, gamma)
-    for i in range(n_present):
-        for j in range(n_fixef):
-            x = q_basis[present[i], j]
-            for b in range(n_columns):
-                values[i, b] -= x * gamma[j, b]
         for b in range(n_columns):
             rss[b] += values[i, b] * values[i, b]
     for b in range(n_columns):
@@ -258,7 +316,7 @@ def reduce_responses(
         elif not rss[b] > rounding:
             r.codes[b] = ZERO_RESIDUAL
         else:
-            r.scale[0, b] = 2.0 ** math.floor(0.5 * math.log2(rss[b] / n_present))
+            r.scale[0, b] = 2.0 ** math.floor(0.5 * math.log2(rss[b] / r.n_present[b]))
         r.scale[1, b] = rounding / (r.scale[0, b] * r.scale[0, b])
     for i in range(n_present):
         for b in range(n_columns):
@@ -266,7 +324,7 @@ def reduce_responses(
 
 
 @inner
-def _solve_columns(factor: FloatArray, n_columns: int, x: FloatArray) -> None:
+def solve_columns(factor: FloatArray, n_columns: int, x: FloatArray) -> None:
     """Solve ``L L' X = B`` in place of B, for many columns."""
     n = x.shape[0]
     for i in range(n):

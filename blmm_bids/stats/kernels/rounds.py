@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from blmm_bids.stats.kernels.criterion import allocate_factors, allocate_lanes
 from blmm_bids.stats.kernels.finish import Estimates, allocate_estimates
 from blmm_bids.stats.kernels.fold_lanes import allocate_fold
-from blmm_bids.stats.kernels.fold_products import TOO_MANY_CLASSES, allocate_fold_pattern
-from blmm_bids.stats.kernels.fold_responses import allocate_fold_responses
+from blmm_bids.stats.kernels.fold_products import TOO_MANY_CLASSES
 from blmm_bids.stats.kernels.folding import evaluate
-from blmm_bids.stats.kernels.loading import batch_columns, load_lanes, make_queue
+from blmm_bids.stats.kernels.loading import allocate_batch, load_lanes, make_queue
 from blmm_bids.stats.kernels.newton import allocate_small
 from blmm_bids.stats.kernels.pivoting import pivot_lanes
-from blmm_bids.stats.kernels.products import allocate_pattern, allocate_responses
 from blmm_bids.stats.kernels.records import by_reference
 from blmm_bids.stats.kernels.scoring import allocate_scoring, score_lanes
 from blmm_bids.stats.kernels.search import Rules, advance_lanes, allocate_search
@@ -100,11 +98,7 @@ def bind_rounds(
     search = by_reference(allocate_search(plan.structure, lanes))
     small = by_reference(allocate_small(plan.n_theta, plan.n_fixef))
     queue = by_reference(make_queue(order, pattern_ids, plan.n_obs))
-    pattern = by_reference(allocate_pattern(plan.rest, plan.n_obs))
-    fold_pattern = by_reference(allocate_fold_pattern(plan.rest, fold))
-    columns = batch_columns(plan.n_obs)
-    responses = by_reference(allocate_responses(plan.n_obs, plan.n_fixef, columns))
-    fold_responses = by_reference(allocate_fold_responses(plan.rest, fold, columns))
+    batch = by_reference(allocate_batch(plan.rest, fold))
     if rules.scoring:
         scoring = by_reference(allocate_scoring(plan.n_theta, lanes))
 
@@ -116,8 +110,7 @@ def bind_rounds(
 
     return Rounds(
         load=lambda: load_lanes(
-            s, rest, fold_record, plan.Q, plan.effects, y, queue, rules, k, fl, search, pattern,
-            fold_pattern, responses, fold_responses, estimates,
+            s, rest, fold_record, plan.Q, plan.effects, y, queue, rules, k, fl, search, batch, estimates,
         ),
         evaluate=lambda: evaluate(rest, fold_record, k, kr, fl),
         advance=advance,

@@ -1,0 +1,337 @@
+"""Voxels that lack some images: what is theirs alone lies in the levels of those images.
+
+All other levels, and so nearly all of the work, they share with voxels that lack none, and stand in one
+batch with them. A missing image counts zero in the sums over images; its level's images are held back from the
+sums over levels, and the level is split anew, from the images that the voxel has, for that voxel only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from blmm_bids.stats.folding import Folding
+from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.fold_products import (
+    FoldPattern,
+    add_level,
+    check_levels,
+    classify_level,
+    count_level,
+    split_level,
+)
+from blmm_bids.stats.kernels.fold_responses import FoldResponses
+from blmm_bids.stats.kernels.products import (
+    CONVERGED,
+    Pattern,
+    Responses,
+    add_image,
+    check_pattern,
+    solve_columns,
+)
+from blmm_bids.stats.kernels.small import cholesky_solve, copy, copy_rows
+from blmm_bids.stats.model import FloatArray, IntArray
+from blmm_bids.stats.plan_structure import Structure
+
+# Taking products off leaves their rounding behind. Patterns whose levels with gaps hold more than this
+# share of the images, or that leave less than this share of a column's square, are formed from nothing.
+MOST_AFFECTED = 0.75
+LEAST_LEFT = 1e-3
+# Not a status: the pattern's products are to be formed from nothing.
+ON_ITS_OWN = -3
+
+
+class Gaps(NamedTuple):
+    """What the voxels of a batch lack; the first axis is the column of the batch.
+
+    Attributes
+    ----------
+    missing : (column, obs)
+        Images missing, as far as ``n_missing`` goes.
+    n_missing : (column,)
+    levels : (column, level)
+        Levels of the first term that lack images, as far as ``n_levels`` goes.
+    n_levels, n_gone : (column,)
+        The second counts the levels that lack all.
+    lacks : (level,)
+        Scratch, zero between uses: images that a level lacks.
+    change : (column, product)
+        Products of the missing images.
+    plain : (column, border)
+        Q'Q of the images present.
+    factor : (column, fixef, fixef)
+        Its Cholesky factor.
+    gamma : (column, fixef)
+        Scratch.
+    held : (column, obs)
+        Responses of the images of those levels.
+    """
+
+    missing: IntArray
+    n_missing: IntArray
+    levels: IntArray
+    n_levels: IntArray
+    n_gone: IntArray
+    lacks: IntArray
+    change: FloatArray
+    plain: FloatArray
+    factor: FloatArray
+    gamma: FloatArray
+    held: FloatArray
+
+
+def allocate_gaps(rest: Structure, fold: Folding, columns: int) -> Gaps:
+    """Zeroed room for a batch of voxels."""
+    n_obs, n_levels, n_fixef = fold.obs_level.size, int(fold.sizes[1]), int(rest.sizes[1])
+
+    def counters(*shape: int) -> IntArray:
+        return np.zeros((columns, *shape), dtype=np.int64)
+
+    return Gaps(
+        missing=counters(n_obs),
+        n_missing=counters(),
+        levels=counters(n_levels),
+        n_levels=counters(),
+        n_gone=counters(),
+        lacks=np.zeros(n_levels, dtype=np.int64),
+        change=np.zeros((columns, int(rest.sizes[8]))),
+        plain=np.zeros((columns, int(rest.sizes[8] - rest.sizes[6]))),
+        factor=np.zeros((columns, n_fixef, n_fixef)),
+        gamma=np.zeros((columns, n_fixef)),
+        held=np.zeros((columns, n_obs)),
+    )
+
+
+@inner
+def find_gaps(fold: Folding, y: FloatArray, b: int, gaps: Gaps) -> bool:
+    """List what a voxel lacks; whether that is little enough for it to share the rest."""
+    missing, levels, lacks = gaps.missing[b], gaps.levels[b], gaps.lacks
+    n_missing, n_levels, n_gone, n_affected = 0, 0, 0, 0
+    for obs in range(y.size):
+        if not math.isnan(y[obs]):
+            continue
+        missing[n_missing] = obs
+        n_missing += 1
+        if lacks.size == 0:
+            n_affected += 1
+            continue
+        level = fold.obs_level[obs]
+        if lacks[level] == 0:
+            levels[n_levels] = level
+            n_levels += 1
+            n_affected += fold.obs_ptr[level + 1] - fold.obs_ptr[level]
+        lacks[level] += 1
+    for i in range(n_levels):
+        n_gone += 1 if lacks[levels[i]] == fold.obs_ptr[levels[i] + 1] - fold.obs_ptr[levels[i]] else 0
+        lacks[levels[i]] = 0
+    gaps.n_missing[b], gaps.n_levels[b], gaps.n_gone[b] = n_missing, n_levels, n_gone
+    return n_affected <= MOST_AFFECTED * y.size
+
+
+@inner
+def check_gaps(
+    rest: Structure,
+    fold: Folding,
+    q_basis: FloatArray,
+    effects: FloatArray,
+    safe_mode: bool,
+    whole: Pattern,
+    b: int,
+    gaps: Gaps,
+) -> int:
+    """Q'Q and its factor of the images that a voxel has; a status code, or `ON_ITS_OWN`.
+
+    Parameters
+    ----------
+    whole : Pattern
+        Of all images.
+    """
+    plain, change, missing, seen = gaps.plain[b], gaps.change[b], gaps.missing[b], whole.seen
+    first, diagonal = rest.sizes[6], rest.sizes[7] - rest.sizes[6]
+    n_missing = gaps.n_missing[b]
+    if n_missing == 0:
+        copy(whole.products[first:], plain)
+        return CONVERGED
+    for x in range(change.size):
+        change[x] = 0.0
+    for i in range(n_missing):
+        add_image(rest, q_basis, effects, fold.sizes[0], missing[i], change)
+    for x in range(plain.size):
+        plain[x] = whole.products[first + x] - change[first + x]
+    for i in range(rest.sizes[1]):
+        if plain[diagonal + i] < LEAST_LEFT * whole.products[rest.sizes[7] + i]:
+            return ON_ITS_OWN
+    for i in range(n_missing):
+        for term in range(rest.term_size.size):
+            seen[rest.obs_cols[missing[i], term]] -= 1
+    n_present = whole.n_present[0] - n_missing
+    code = check_pattern(rest, plain, n_present, seen, safe_mode, gaps.factor[b])
+    for i in range(n_missing):
+        for term in range(rest.term_size.size):
+            seen[rest.obs_cols[missing[i], term]] += 1
+    if code != CONVERGED:
+        return code  # type: ignore[no-any-return]
+    n_seen = fold.sizes[1] - gaps.n_gone[b]
+    return check_levels(fold, n_seen, n_present, safe_mode)  # type: ignore[no-any-return]
+
+
+@inner
+def solve_responses(factor: FloatArray, n_columns: int, gaps: Gaps, r: Responses) -> None:
+    """Least-squares coefficients from ``Q'y``: columns with gaps have a factor of their own."""
+    gamma, own = r.gamma, gaps.gamma
+    for b in range(n_columns):
+        for i in range(gamma.shape[0]):
+            own[b, i] = gamma[i, b]
+    solve_columns(factor, n_columns, gamma)
+    for b in range(n_columns):
+        if gaps.n_missing[b] > 0:
+            cholesky_solve(gaps.factor[b], gamma.shape[0], own[b])
+            for i in range(gamma.shape[0]):
+                gamma[i, b] = own[b, i]
+
+
+@inner
+def blank_missing(n_columns: int, gaps: Gaps, r: Responses) -> None:
+    """Let missing images count zero again, once the fit was taken off."""
+    for b in range(n_columns):
+        for i in range(gaps.n_missing[b]):
+            r.values[gaps.missing[b, i], b] = 0.0
+
+
+@inner
+def hold_levels(fold: Folding, n_columns: int, gaps: Gaps, r: Responses) -> None:
+    """Take the images of levels with gaps out of the batch."""
+    for b in range(n_columns):
+        for i in range(gaps.n_levels[b]):
+            level = gaps.levels[b, i]
+            for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
+                obs = fold.level_obs[o]
+                gaps.held[b, obs] = r.values[obs, b]
+                r.values[obs, b] = 0.0
+
+
+@inner
+def patch_voxel(
+    rest: Structure,
+    fold: Folding,
+    q_basis: FloatArray,
+    effects: FloatArray,
+    whole: FoldPattern,
+    b: int,
+    gaps: Gaps,
+    own: FoldPattern,
+    out: FoldResponses,
+) -> bool:
+    """Products of a voxel with gaps: split its levels anew; whether there is room for their classes.
+
+    Parameters
+    ----------
+    whole : FoldPattern
+        Of all images.
+    own : FoldPattern
+        The same; becomes the voxel's. `restore_levels` undoes that.
+    out : FoldResponses
+        Column ``b`` becomes the voxel's.
+    """
+    change = gaps.change[b]
+    # Without a first term there is no level to bring Q's own products.
+    last = rest.sizes[6] if fold.sizes[1] > 0 else change.size
+    for x in range(change.size):
+        own.base[x] = whole.base[x] - (change[x] if x < last else 0.0)
+    for c in range(whole.totals.shape[0]):
+        copy_rows(whole.totals[c], own.totals[c])
+    own.n_classes[0] = whole.n_classes[0]
+    for i in range(gaps.n_missing[b]):
+        own.absent[gaps.missing[b, i]] = True
+    for i in range(gaps.n_levels[b]):
+        level = gaps.levels[b, i]
+        add_level(rest, fold, level, -1.0, own)
+        count_level(fold, level, own)
+        split_level(rest, fold, q_basis, effects, level, own)
+        if not classify_level(fold, level, own):
+            return False
+        add_level(rest, fold, level, 1.0, own)
+        _add_held(rest, fold, level, b, own, gaps.held[b], out)
+    return True
+
+
+@inner
+def _add_held(
+    rest: Structure,
+    fold: Folding,
+    level: int,
+    b: int,
+    design: FoldPattern,
+    held: FloatArray,
+    out: FoldResponses,
+) -> None:
+    """Add the responses held back of one level."""
+    size, n_fixef, n_ranef = fold.sizes[0], rest.sizes[1], rest.sizes[0]
+    first, last = fold.obs_ptr[level], fold.obs_ptr[level + 1]
+    basis, within, met, fixef = design.basis, design.within, design.met, design.fixef[level]
+    level_y, border = out.level, out.border
+    for a in range(size):
+        level_y[level * size + a, b] = 0.0
+        for o in range(first, last):
+            obs = fold.level_obs[o]
+            level_y[level * size + a, b] += basis[obs, a] * held[obs]
+    for o in range(first, last):
+        obs = fold.level_obs[o]
+        for a in range(size):
+            held[obs] -= basis[obs, a] * level_y[level * size + a, b]
+        for j in range(n_fixef):
+            border[j, b] += within[obs, j] * held[obs]
+        border[n_fixef, b] += held[obs] * held[obs]
+    for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
+        for a in range(size):
+            out.rest[fold.level_cols[m], b] -= met[m, a] * level_y[level * size + a, b]
+    if design.class_of[level] < 0:
+        return
+    pair = 0
+    for e in range(size):
+        for a in range(e, size):
+            total = out.totals[design.class_of[level], pair]
+            y_a, y_e = level_y[level * size + a, b], level_y[level * size + e, b]
+            twice = 0.0 if a == e else 1.0
+            for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
+                total[fold.level_cols[m], b] += met[m, a] * y_e + twice * met[m, e] * y_a
+            for i in range(n_fixef):
+                total[n_ranef + i, b] += fixef[e, i] * y_a + twice * fixef[a, i] * y_e
+            total[n_ranef + n_fixef, b] += (1.0 + twice) * y_a * y_e
+            pair += 1
+
+
+@inner
+def restore_levels(fold: Folding, whole: FoldPattern, b: int, gaps: Gaps, own: FoldPattern) -> None:
+    """Make a voxel's levels those of all images again."""
+    for i in range(gaps.n_missing[b]):
+        own.absent[gaps.missing[b, i]] = False
+    for i in range(gaps.n_levels[b]):
+        level = gaps.levels[b, i]
+        own.seen[level] = whole.seen[level]
+        own.class_of[level] = whole.class_of[level]
+        copy_rows(whole.root[level], own.root[level])
+        copy_rows(whole.fixef[level], own.fixef[level])
+        for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
+            copy(whole.met[m], own.met[m])
+        for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
+            copy(whole.basis[fold.level_obs[o]], own.basis[fold.level_obs[o]])
+            copy(whole.within[fold.level_obs[o]], own.within[fold.level_obs[o]])
+
+
+@inner
+def copy_pattern(whole: FoldPattern, own: FoldPattern) -> None:
+    """Make a pattern that of all images, for `patch_voxel` to start from."""
+    for obs in range(own.absent.size):
+        own.absent[obs] = False
+    copy_rows(whole.basis, own.basis)
+    copy_rows(whole.within, own.within)
+    copy_rows(whole.met, own.met)
+    copy(whole.seen, own.seen)
+    copy(whole.class_of, own.class_of)
+    copy(whole.first, own.first)
+    for level in range(own.root.shape[0]):
+        copy_rows(whole.root[level], own.root[level])
+        copy_rows(whole.fixef[level], own.fixef[level])
