@@ -35,7 +35,7 @@ def contrast_maps(fit: Fit, contrast: Contrast) -> dict[str, FloatArray]:
 def t_maps(fit: Fit, weights: FloatArray) -> dict[str, FloatArray]:
     """Make the maps of a T contrast with weights (fixef,); see `contrast_maps`."""
     effect = _apply(fit.beta, weights)
-    variance = _quadratic(fit.vcov, weights, weights)
+    variance = _square(fit.vcov, weights)
     se = np.sqrt(variance)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = effect / se
@@ -70,7 +70,7 @@ def satterthwaite(fit: Fit, weights: FloatArray, variance: FloatArray) -> FloatA
     (voxel,)
     """
     n_eta = fit.eta_cov.shape[1]
-    gradient = [_quadratic(fit.vcov_grad[:, i], weights, weights) for i in range(n_eta)]
+    gradient = [_square(fit.vcov_grad[:, i], weights) for i in range(n_eta)]
     spread = np.zeros_like(variance)
     for i in range(n_eta):
         for j in range(n_eta):
@@ -97,7 +97,7 @@ def f_maps(fit: Fit, rows: FloatArray) -> dict[str, FloatArray]:
     fitted = np.isfinite(covariance).all(axis=(1, 2))
     # LAPACK works on one voxel's matrix at a time here, whatever the block's width.
     values = np.full((n_voxels, rank), np.nan)
-    vectors = np.full((n_voxels, rank, rank), np.nan)
+    vectors = np.zeros((n_voxels, rank, rank))
     values[fitted], vectors[fitted] = np.linalg.eigh(covariance[fitted])
     statistic = np.zeros(n_voxels)
     one_row_dofs = np.zeros((n_voxels, rank))
@@ -151,15 +151,31 @@ def denominator_df(one_row_dofs: FloatArray) -> FloatArray:
 def _apply(beta: FloatArray, weights: FloatArray) -> FloatArray:
     """``w' beta`` at each voxel, summed in the order of the fixed effects."""
     total = np.zeros(beta.shape[0])
-    for i in range(beta.shape[1]):
-        total = total + beta[:, i] * weights[..., i]
+    for i in _weighted(weights):
+        total += beta[:, i] * weights[..., i]
     return total
 
 
 def _quadratic(matrix: FloatArray, left: FloatArray, right: FloatArray) -> FloatArray:
     """``left' matrix right`` at each voxel, summed in the order of the fixed effects."""
     total = np.zeros(matrix.shape[0])
-    for i in range(matrix.shape[1]):
-        for j in range(matrix.shape[2]):
-            total = total + left[..., i] * matrix[:, i, j] * right[..., j]
+    for i in _weighted(left):
+        for j in _weighted(right):
+            total += left[..., i] * matrix[:, i, j] * right[..., j]
     return total
+
+
+def _square(matrix: FloatArray, weights: FloatArray) -> FloatArray:
+    """``w' matrix w`` of a symmetric matrix at each voxel."""
+    total = np.zeros(matrix.shape[0])
+    columns = _weighted(weights)
+    for place, i in enumerate(columns):
+        total += weights[..., i] * matrix[:, i, i] * weights[..., i]
+        for j in columns[:place]:
+            total += 2.0 * (weights[..., i] * matrix[:, i, j] * weights[..., j])
+    return total
+
+
+def _weighted(weights: FloatArray) -> list[int]:
+    """List the fixed effects that have any weight: most contrasts are of a few."""
+    return [int(i) for i in np.flatnonzero(weights if weights.ndim == 1 else weights.any(axis=0))]

@@ -21,7 +21,7 @@ from blmm_bids.stats.kernels.products import (
     SAFE_MODE,
     Pattern,
 )
-from blmm_bids.stats.kernels.small import clear, clear_rows, copy
+from blmm_bids.stats.kernels.small import clear, clear_rows, copy, copy_rows
 from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure
 
@@ -55,8 +55,8 @@ class FoldPattern(NamedTuple):
         Images of each level.
     class_of : (level,)
         Class of levels with equal G, -1 for a level without images.
-    first : (class,)
-        A level of each class.
+    class_root : (class, effect, effect)
+        G of each class.
     n_classes : (1,)
     totals : (class, pair, product)
         The design's part of the totals; see `FoldLanes`.
@@ -71,7 +71,7 @@ class FoldPattern(NamedTuple):
     base: FloatArray
     seen: IntArray
     class_of: IntArray
-    first: IntArray
+    class_root: FloatArray
     n_classes: IntArray
     totals: FloatArray
 
@@ -90,7 +90,7 @@ def allocate_fold_pattern(rest: Structure, fold: Folding) -> FoldPattern:
         base=np.zeros(store),
         seen=np.zeros(n_levels, dtype=np.int64),
         class_of=np.zeros(n_levels, dtype=np.int64),
-        first=np.zeros(most, dtype=np.int64),
+        class_root=np.zeros((most, size, size)),
         n_classes=np.zeros(1, dtype=np.int64),
         totals=np.zeros((most, size * (size + 1) // 2, store)),
     )
@@ -236,13 +236,13 @@ def classify_level(fold: Folding, level: int, out: FoldPattern) -> bool:
         same = True
         for a in range(fold.sizes[0]):
             for b in range(a + 1):
-                same = same and out.root[level, a, b] == out.root[out.first[c], a, b]
+                same = same and out.root[level, a, b] == out.class_root[c, a, b]
         if same:
             out.class_of[level] = c
             return True
-    if n_classes == out.first.size:
+    if n_classes == out.class_root.shape[0]:
         return False
-    out.first[n_classes] = level
+    copy_rows(out.root[level], out.class_root[n_classes])
     out.class_of[level] = n_classes
     out.n_classes[0] = n_classes + 1
     return True

@@ -200,7 +200,7 @@ def _store_classes(
         n_levels[c, w] = 0.0
         for i in range(size):
             for j in range(size):
-                roots[c, i, j, w] = design.root[design.first[c], i, j] if c < n_classes else 0.0
+                roots[c, i, j, w] = design.class_root[c, i, j] if c < n_classes else 0.0
         for pair in range(totals.shape[1]):
             for x in range(totals.shape[2]):
                 totals[c, pair, x, w] = design.totals[c, pair, x] if c < n_classes else 0.0

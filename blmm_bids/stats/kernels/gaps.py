@@ -1,8 +1,8 @@
 """Voxels that lack some images: what is theirs alone lies in the levels of those images.
 
 All other levels, and so nearly all of the work, they share with voxels that lack none, and stand in one
-batch with them. A missing image counts zero in the sums over images; its level's images are held back from the
-sums over levels, and the level is split anew, from the images that the voxel has, for that voxel only.
+batch with them. A missing image counts zero in the sums over images. The images of its level are held back
+from the sums over levels, and the level is split anew, from the images that the voxel has, for it alone.
 """
 
 from __future__ import annotations
@@ -331,7 +331,8 @@ def copy_pattern(whole: FoldPattern, own: FoldPattern) -> None:
     copy_rows(whole.met, own.met)
     copy(whole.seen, own.seen)
     copy(whole.class_of, own.class_of)
-    copy(whole.first, own.first)
+    for c in range(own.class_root.shape[0]):
+        copy_rows(whole.class_root[c], own.class_root[c])
     for level in range(own.root.shape[0]):
         copy_rows(whole.root[level], own.root[level])
         copy_rows(whole.fixef[level], own.fixef[level])
