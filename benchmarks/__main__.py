@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
-NAMES = ("engine", "startup", "head_to_head", "methods", "calibration", "coverage")
+NAMES = ("engine", "patterns", "startup", "head_to_head", "methods", "calibration", "coverage")
 # Only where named: it writes some 10 GB and takes most of an hour.
 LARGE = ("whole_run",)
 ALL = (*NAMES, *LARGE)
-SCALED = ("engine", "head_to_head", "methods")
+SCALED = ("engine", "patterns", "head_to_head", "methods")
 # Sizes of the tables in the docs, where they are not the usual ones.
 FOR_DOCS = {"calibration": ("--voxels", "50000", "--lmertest", "1000")}
 

@@ -19,6 +19,7 @@ def test_docs__have_a_place_for_every_table(checkout) -> None:
     places = {
         "performance.md": (
             "engine",
+            "patterns",
             "startup",
             "head-to-head",
             *(f"whole-run-{name}" for tables in whole_run.TABLES.values() for name in tables),
