@@ -25,6 +25,7 @@ from blmm_bids.bids.observations import Observations
 from blmm_bids.cluster import Runner, SynchronousRunner, local_resources, open_cluster
 from blmm_bids.config.settings import Settings
 from blmm_bids.design.build import BuiltDesign, build_design
+from blmm_bids.design.faults import TableFaults
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.errors import BlmmError, DataError, OutputError, StorageError, TemporaryError
 from blmm_bids.images.grid import Grid, read_grid
@@ -208,7 +209,9 @@ def _attempt(name: str, failures: list[str], n_units: int, make: Callable[[], Re
 def _prepare_unit(
     settings: Settings, runner: Runner, node: NodeSpec, group: Mapping[str, str], observations: Observations
 ) -> Unit:
-    built = build_design(node, _with_qualified(node, observations), observations.ambiguous)
+    built = build_design(
+        node, _with_qualified(node, observations), observations.ambiguous, _table_faults(observations)
+    )
     for warning in built.warnings:
         LOGGER.warning("%s: %s", title(node, group), warning)
     images = tuple(observations.paths[row] for row in built.rows)
@@ -237,6 +240,15 @@ def _prepare_unit(
     )
     prepared = prepare(problem, runner, masks.affine_tolerance)
     return Unit(node, group, observations, built, prepared)
+
+
+def _table_faults(observations: Observations) -> TableFaults:
+    row_of = {path: row for row, path in enumerate(observations.paths)}
+    unlisted = {
+        name: [row_of[path] for path in paths if path in row_of]
+        for name, paths in observations.unlisted.items()
+    }
+    return TableFaults(observations.mixed, unlisted, [path.name for path in observations.paths])
 
 
 def _with_qualified(node: NodeSpec, observations: Observations) -> pd.DataFrame:
@@ -287,7 +299,7 @@ def _fit_unit(
     LOGGER.info("%s: %s", unit.title, unit.built.formula_text)
     gathered = gather(runner, work_dir, unit.prepared)
     fitted = plan_fit(work_dir, unit.prepared, gathered)
-    outputs = _unit_outputs(settings, unit, fitted.voxels)
+    outputs = _unit_outputs(settings, unit, fitted.voxels, gathered.warnings)
     blocks = (fitted.block(span) for span in fit_blocks(runner, fitted))
     result = write_unit(run_outputs, outputs, blocks, work_dir.scratch, fitted.slabs, runner.n_workers)
     n_maps = len(result.maps) + sum(series.n_maps for series in result.series)
@@ -310,7 +322,9 @@ def _run_outputs(settings: Settings, units: list[Unit]) -> RunOutputs:
     )
 
 
-def _unit_outputs(settings: Settings, unit: Unit, voxels: IntArray) -> UnitOutputs:
+def _unit_outputs(
+    settings: Settings, unit: Unit, voxels: IntArray, warnings: tuple[str, ...] = ()
+) -> UnitOutputs:
     problem, observations = unit.prepared.problem, unit.observations
     return UnitOutputs(
         node=unit.node.name,
@@ -336,7 +350,7 @@ def _unit_outputs(settings: Settings, unit: Unit, voxels: IntArray) -> UnitOutpu
         constant_entities=observations.constant_entities,
         group=unit.group,
         variables=unit.built.variables,
-        warnings=unit.built.warnings,
+        warnings=(*unit.built.warnings, *warnings),
     )
 
 

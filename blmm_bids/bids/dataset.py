@@ -111,6 +111,8 @@ def find_observations(
         ambiguous=frame.ambiguous,
         qualified=frame.qualified,
         unusable=frame.unusable,
+        mixed=frame.mixed,
+        unlisted={name: frozenset(paths[row] for row in rows) for name, rows in frame.unlisted.items()},
         levels=frame.levels,
         sources={root.name: root.path for root in roots},
         without_images=without_images,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from blmm_bids.errors import DataError, StorageError
-from blmm_bids.images.header import ImageHeader, read_header
+from blmm_bids.images.header import GZIP_MAGIC, ImageHeader, read_header
 
 _inflater: Any = zlib
 with suppress(ImportError):  # several times as fast, where it is built for this machine
@@ -165,6 +165,9 @@ def _inflate(path: Path, n_bytes: int) -> bytes:
     position, room = 0, n_bytes + 1
     try:
         while room > 0 and position < len(stored):
+            if pieces and stored[position : position + 2] != GZIP_MAGIC:
+                msg = f"{path}: foreign bytes after the gzip data; copy or make it again"
+                raise DataError(msg)
             stream = _inflater.decompressobj(wbits=_GZIP_BITS)
             while room > 0 and position < len(stored) and not stream.eof:
                 # The first member is nearly always the whole file; of further ones, which may be

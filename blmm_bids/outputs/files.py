@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 
 from blmm_bids.errors import OutputError, StorageError
 
+# File systems take 255 bytes, of which a file that is written aside needs some more than its name has.
+LONGEST_NAME = 255 - len(".") - len(".4194304.part")
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 

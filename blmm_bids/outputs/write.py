@@ -11,7 +11,7 @@ import numpy as np
 
 from blmm_bids.errors import ModelSpecError
 from blmm_bids.outputs.description import write_description
-from blmm_bids.outputs.files import write_json
+from blmm_bids.outputs.files import LONGEST_NAME, write_json
 from blmm_bids.outputs.maps import Blocks, gather_maps, n_computed, scratch_array, write_maps
 from blmm_bids.outputs.naming import MapSpec, comparison_maps, design_filename, list_maps, stem_entities
 from blmm_bids.outputs.records import ComparisonOutputs, RunOutputs, UnitOutputs, UnitResult
@@ -41,7 +41,8 @@ def check_names(units: Sequence[UnitOutputs]) -> None:
     Raises
     ------
     ModelSpecError
-        Names the two nodes, or the two parts of one node, whose labels are the same.
+        Names the two nodes, or the two parts of one node, whose labels are the same; or a name longer than
+        file systems take.
     """
     owner: dict[str, str] = {}
     for unit in units:
@@ -49,10 +50,12 @@ def check_names(units: Sequence[UnitOutputs]) -> None:
         if other != unit.node:
             msg = f"nodes '{other}' and '{unit.node}' would share 'node-{unit.label}'; rename one"
             raise ModelSpecError(msg)
+        _check_length(f"node-{unit.label}.html", f"node '{unit.node}'")
     fits: dict[tuple[str, str], UnitOutputs] = {}
     for unit in units:
         series = unit_series(unit).values()
         for spec in (*unit_maps(unit), *(spec for maps in series for spec in maps)):
+            _check_length(spec.filename, spec.subject or f"node '{unit.node}'")
             first = fits.setdefault((unit.node, spec.filename.casefold()), unit)
             if first is not unit:
                 msg = (
@@ -60,6 +63,15 @@ def check_names(units: Sequence[UnitOutputs]) -> None:
                     f"write '{spec.filename}'; rename a contrast or group by fewer entities"
                 )
                 raise ModelSpecError(msg)
+
+
+def _check_length(filename: str, subject: str) -> None:
+    if len(filename.encode()) > LONGEST_NAME:
+        msg = (
+            f"{subject} would need a file name of {len(filename.encode())} bytes, '{filename[:60]}…', and file "
+            f"systems take {LONGEST_NAME}; give it a shorter name"
+        )
+        raise ModelSpecError(msg)
 
 
 def node_directory(run: RunOutputs, unit: UnitOutputs) -> Path:

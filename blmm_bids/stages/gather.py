@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -19,11 +20,13 @@ from blmm_bids.images.header import read_header
 from blmm_bids.images.masks import mask_union
 from blmm_bids.outputs.gather import GatherBatch, GatherSummary, GatherTask, gather_part, read_summary
 from blmm_bids.outputs.workdir import WorkDir, content_digest
+from blmm_bids.stages.content import infinite_warnings, refuse_void_images
 from blmm_bids.stages.progress import Progress
 from blmm_bids.stages.records import SERIES_ITEMSIZE, Gathered, Prepared, Problem
 from blmm_bids.stats.model import IntArray
 from blmm_bids.stats.plan import DesignPlan, make_plan
 
+LOGGER = logging.getLogger(__name__)
 # Image masks that one task unites.
 MASKS_PER_TASK = 50
 # Doubles of intermediate arrays a voxel while contrasts are computed, a contrast.
@@ -92,7 +95,15 @@ def _candidates(problem: Problem, checked: CheckedImages, runner: Runner) -> Int
 
 
 def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
-    """Read every image once into voxel-major parts."""
+    """Read every image once into voxel-major parts.
+
+    Raises
+    ------
+    DataError
+        Names the images that cannot be read, or that hold nothing.
+    StorageError
+        A part cannot be written.
+    """
     problem, work = prepared.problem, prepared.work
     stage = work_dir.gather(prepared.digest)
     undone = [span for span in work.batches if not stage.is_part_done(span.index)]
@@ -120,11 +131,16 @@ def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
     for index, _ in runner.map(gather_part, batches, label="batch", shared=(task,)):
         progress.add(undone[index].size)
     summaries = [read_summary(stage.part(span.index)) for span in work.batches]
+    numbers = _image_numbers(summaries)
+    refuse_void_images(problem.images, numbers, problem.rule)
+    for warning in (warnings := infinite_warnings(problem.images, numbers)):
+        LOGGER.warning("%s", warning)
     return Gathered(
         stage=stage,
         parts=tuple(stage.part(span.index) for span in work.batches),
         counts=np.sum([summary.counts for summary in summaries], axis=0, dtype=np.int64),
-        images=_image_numbers(summaries),
+        images=numbers,
+        warnings=warnings,
     )
 
 

@@ -117,12 +117,15 @@ class Gathered:
         Images with a value at each candidate.
     images : dict of (obs,) arrays
         What each image held: ``n_present``, ``n_inf``, ``mean``, ``variance`` …
+    warnings : tuple of str
+        What the user should know of the images' values.
     """
 
     stage: StageDir
     parts: tuple[Path, ...]
     counts: IntArray
     images: dict[str, NDArray[Any]]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
