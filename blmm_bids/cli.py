@@ -6,6 +6,7 @@ Only argparse and errors are imported here; everything heavy waits until there i
 from __future__ import annotations
 
 import argparse
+import codecs
 import logging
 import sys
 import traceback
@@ -134,6 +135,9 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
         "--bids-database-dir", type=Path, metavar="PATH", help="pybids database, made if absent"
     )
     group.add_argument("--participants-tsv", type=Path, metavar="FILE", help="in place of the datasets' own")
+    group.add_argument(
+        "--table-encoding", default="utf-8-sig", metavar="NAME", help="of TSV files that are not in UTF-8"
+    )
     group.add_argument("--skip-bids-validation", action="store_true", help="accept an undescribed dataset")
     group.add_argument("--validate", action="store_true", help="run bids-validator-deno on BIDS_DIR first")
 
@@ -257,6 +261,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
             participants_tsv=args.participants_tsv,
             input_masks=args.input_masks,
             skip_validation=args.skip_bids_validation,
+            table_encoding=_encoding(args.table_encoding),
         ),
         work=WorkOptions(
             work_dir=(args.work_dir or output_dir / ".work").absolute(),
@@ -306,6 +311,16 @@ def _labels(values: Sequence[str]) -> tuple[str, ...]:
     if len(values) == 1 and Path(values[0]).is_file():
         return read_labels(Path(values[0]))
     return tuple(values)
+
+
+def _encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+        "".encode(name)
+    except LookupError as error:
+        msg = f"--table-encoding {name}: not an encoding of text; wanted utf-8, latin-1, cp1252, …"
+        raise UsageError(msg) from error
+    return name
 
 
 def _mask(text: str) -> MaskChoice:

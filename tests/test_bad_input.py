@@ -319,7 +319,7 @@ TABLES = [
     Case(
         "undecodable bytes",
         "{data}/participants.tsv, line 2: byte 0xe9 is not UTF-8. Save the file as UTF-8 (in a spreadsheet: "
-        "'Text, tab-separated, UTF-8').",
+        "'Text, tab-separated, UTF-8'), or say what it is in: --table-encoding latin-1.",
         16,
         lambda data: (data / "participants.tsv").write_bytes(b"participant_id\tage\nsub-01\t3\xe9\n"),
     ),
@@ -334,6 +334,12 @@ TABLES = [
 ]
 
 MODELS = [
+    Case(
+        "an encoding that is none",
+        "--table-encoding klingon: not an encoding of text; wanted utf-8, latin-1, cp1252, …",
+        64,
+        arguments=(*MODEL, "--table-encoding", "klingon"),
+    ),
     Case(
         "covariate without variance",
         "covariate 'participants.age' has no variance: it is 20 in all 10 images used; remove it from the "

@@ -85,9 +85,7 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
         for name, series in table.items()
         if isinstance(series.dtype, pd.CategoricalDtype)
     }
-    return Frame(
-        table, entities, ambiguous, qualified, unusable, mixed, unlisted, levels, tuple(warnings)
-    )
+    return Frame(table, entities, ambiguous, qualified, unusable, mixed, unlisted, levels, tuple(warnings))
 
 
 def _series(column: Column) -> Values:
