@@ -1,4 +1,4 @@
-"""Config mode: bad input, one row each, with the exact message and exit code; and what must work all the same.
+"""Config mode: bad input, one row each, with the exact message and exit code; and what must work.
 
 ``{data}`` in a message is the directory of the config file.
 """
@@ -130,8 +130,8 @@ BAD = [
     Case(
         "too few masks",
         too_few_masks,
-        "{data}/M.txt lists 1 masks and {data}/Y.txt 12 images; the first mask belongs to the first image and "
-        "so on: list one mask an image",
+        "{data}/M.txt lists 1 masks and {data}/Y.txt 12 images; the first mask belongs to the first image "
+        "and so on: list one mask an image",
         64,
     ),
     Case(
@@ -183,8 +183,8 @@ BAD = [
         "as many levels as images",
         table("f.csv", np.arange(N_IMAGES)),
         "{data}/f.csv and {data}/z.csv: grouping factor 'subject' has as many levels as there are images "
-        "(12), so its variance cannot be told from the residual's; remove the term or group by something that "
-        "repeats",
+        "(12), so its variance cannot be told from the residual's; remove the term or group by something "
+        "that repeats",
     ),
     Case(
         "contrast of wrong length",

@@ -149,7 +149,10 @@ def void(what):
 
 
 NO_VALUE = void("no value at any voxel of the mask (all are NaN, infinite or 0, or masked out)")
-HAS = "(has subject, session, task, space, contrast, stat, participants.age, sessions.age, sex, site, time, motion, … (13 in all))"
+HAS = (
+    "(has subject, session, task, space, contrast, stat, participants.age, sessions.age, sex, site, time, "
+    "motion, … (13 in all))"
+)
 WITH_SPEC = ("--model", "{out}/spec.json")
 WITH_MASK = (*MODEL, "--mask", "{out}/mask.nii")
 LONG = "n" * 300

@@ -6,7 +6,6 @@ import gzip
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -178,7 +177,7 @@ def read_only(sound, tmp_path):
 
 
 def test_app__reads_a_dataset_on_a_read_only_mount(read_only, plain, tmp_path):
-    with pytest.raises(OSError, match="Read-only|denied"):
+    with pytest.raises(OSError, match=r"Read-only|denied"):
         (read_only / "probe").touch()
     np.testing.assert_array_equal(values(fit(read_only, tmp_path / "out")), plain)
 

@@ -52,8 +52,8 @@ def read_tsv(path: Path, encoding: str = UTF_8) -> Tsv:
     Raises
     ------
     InvalidBIDSError
-        Bytes of another encoding, no header, a column twice, or a line with another number of cells; the message
-        names file and line.
+        Bytes of another encoding, no header, a column twice, or a line with another number of cells; the
+        message names file and line.
     MissingInputError
         The file cannot be read.
     """

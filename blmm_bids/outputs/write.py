@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from blmm_bids.outputs.records import ComparisonOutputs, RunOutputs, UnitOutputs
 from blmm_bids.outputs.series import Slabs, unit_series, write_series
 from blmm_bids.outputs.sidecars import comparison_sidecar, map_sidecar, source_uris
 from blmm_bids.outputs.summary import Tally
-from blmm_bids.outputs.tables import write_tables
+from blmm_bids.outputs.tables import DESIGN_TABLES, write_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,10 +68,29 @@ def check_names(units: Sequence[UnitOutputs]) -> None:
 def _check_length(filename: str, subject: str) -> None:
     if len(filename.encode()) > LONGEST_NAME:
         msg = (
-            f"{subject} would need a file name of {len(filename.encode())} bytes, '{filename[:60]}…', and file "
-            f"systems take {LONGEST_NAME}; give it a shorter name"
+            f"{subject} would need a file name of {len(filename.encode())} bytes, '{filename[:60]}…', and "
+            f"file systems take {LONGEST_NAME}; give it a shorter name"
         )
         raise ModelSpecError(msg)
+
+
+def planned_files(run: RunOutputs, units: Sequence[UnitOutputs]) -> tuple[Path, ...]:
+    """List the maps, sidecars and tables that a run will write, comparisons of nodes in either order."""
+    files: list[Path] = []
+    for unit in units:
+        directory, stem = node_directory(run, unit), stem_entities(unit.constant_entities, unit.group)
+        specs = [*unit_maps(unit), *(spec for maps in unit_series(unit).values() for spec in maps)]
+        for other in units:
+            if other.node != unit.node:
+                specs += comparison_maps(stem, unit.node, other.node)
+                specs += comparison_maps(stem, other.node, unit.node)
+        files += [directory / name for spec in specs for name in (spec.filename, spec.sidecar_name)]
+        files += [
+            directory / design_filename(stem, desc, extension)
+            for desc in ("", *DESIGN_TABLES)
+            for extension in (".tsv", ".json")
+        ]
+    return tuple(dict.fromkeys(files))
 
 
 def node_directory(run: RunOutputs, unit: UnitOutputs) -> Path:
@@ -86,6 +105,7 @@ def write_unit(
     scratch_dir: Path,
     slabs: Slabs | None = None,
     n_threads: int = 1,
+    before_writing: Callable[[], object] = lambda: None,
 ) -> UnitResult:
     """Write all maps, sidecars and tables of one fit.
 
@@ -102,6 +122,8 @@ def write_unit(
         Where the maps of each level and each image come from; needed where the unit asks for them.
     n_threads : int
         Maps to compress at one time, if they are not large.
+    before_writing : callable
+        Called when all results are there, before the first file.
 
     Returns
     -------
@@ -120,6 +142,7 @@ def write_unit(
     tally = Tally(unit.contrasts)
     with scratch_array(scratch_dir, (n_computed(specs), len(unit.voxels))) as values:
         gather_maps(specs, unit.voxels, blocks, unit.design.terms, values, tally)
+        before_writing()
         maps = write_maps(directory, specs, unit.grid, unit.voxels, values, n_threads)
     if tally.n_missing is not None:
         unit = replace(unit, n_missing=tally.n_missing)

@@ -66,7 +66,7 @@ def infinite_warnings(images: Sequence[Path], numbers: Mapping[str, NDArray[Any]
 
 
 def _refuse(images: Sequence[Path], which: NDArray[np.bool_], what: str) -> None:
-    names = [str(images[index]) for index in np.flatnonzero(which)]
+    names = [str(images[index]) for index in np.flatnonzero(which).tolist()]
     listed = "\n".join(f"  {name}" for name in names[:_SHOWN])
     more = f"\n  and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     msg = (

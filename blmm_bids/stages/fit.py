@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from blmm_bids.errors import DataError
 from blmm_bids.images.blocks import Span
 from blmm_bids.outputs.parts import read_block
 from blmm_bids.outputs.workdir import WorkDir, content_digest
-from blmm_bids.stages.gather import array_digest
+from blmm_bids.stages.digests import array_digest, design_digest
 from blmm_bids.stages.progress import Progress
 from blmm_bids.stages.records import (
     SERIES_ITEMSIZE,
@@ -29,7 +28,7 @@ from blmm_bids.stages.records import (
 )
 from blmm_bids.stats.fit import STEPS, compile_step, fit_voxels
 from blmm_bids.stats.inference import contrast_maps
-from blmm_bids.stats.model import Contrast, Design, FitOptions, FloatArray
+from blmm_bids.stats.model import Contrast, FitOptions, FloatArray
 from blmm_bids.stats.modes import conditional_modes
 from blmm_bids.stats.plan import DesignPlan
 
@@ -65,8 +64,8 @@ def plan_fit(work_dir: WorkDir, prepared: Prepared, gathered: Gathered) -> Fitte
         raise DataError(msg)
     digest = content_digest(
         {
-            "gather": gathered.stage.digest,
-            "design": _design_digest(problem.design),
+            "gather": prepared.batch_digests,
+            "design": design_digest(problem.design),
             "contrasts": [[c.name, c.test, c.L.tolist()] for c in problem.contrasts],
             "options": [getattr(problem.options, field.name) for field in fields(FitOptions)],
             "keep": array_digest(keep),
@@ -177,11 +176,3 @@ def fit_results(
         for name, values in contrast_maps(estimates, contrast).items():
             results[f"c{index}_{name}"] = values
     return results
-
-
-def _design_digest(design: Design) -> list[Any]:
-    terms = [
-        [term.group, term.levels, array_digest(term.refs), array_digest(term.effects)]
-        for term in design.terms
-    ]
-    return [array_digest(design.X), terms]

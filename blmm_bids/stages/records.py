@@ -86,7 +86,9 @@ class Prepared:
     work : WorkPlan
         Batches and blocks.
     digest : str
-        Hash of what the parts depend on.
+        Hash of what all parts depend on.
+    batch_digests : tuple of str
+        Hash of what the part of each batch depends on.
     """
 
     problem: Problem
@@ -95,6 +97,7 @@ class Prepared:
     plan: DesignPlan
     work: WorkPlan
     digest: str
+    batch_digests: tuple[str, ...]
 
     @property
     def results_bytes(self) -> int:

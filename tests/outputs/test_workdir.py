@@ -60,13 +60,13 @@ def test_stages__of_other_digests_are_apart(tmp_path):
 
 def test_is_part_done__needs_part_and_summary(tmp_path):
     stage = WorkDir.open(tmp_path).gather(A)
-    assert not stage.is_part_done(0)
+    assert not stage.is_part_done(0, A)
     write_part(stage.part(0), np.ones((2, 3), np.float32), split_evenly(3, 3), 0, A)
-    assert not stage.is_part_done(0)
+    assert not stage.is_part_done(0, A)
     save_arrays(stage.part(0).with_suffix(".npz"), {"counts": np.ones(3)})
-    assert stage.is_part_done(0)
+    assert stage.is_part_done(0, A)
     write_part(stage.part(0), np.ones((2, 3), np.float32), split_evenly(3, 3), 0, B)
-    assert not stage.is_part_done(0)
+    assert not stage.is_part_done(0, A)
 
 
 def test_results__come_back_bit_for_bit(tmp_path):

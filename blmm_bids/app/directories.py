@@ -1,0 +1,67 @@
+"""OUTPUT_DIR and the working directory: made, locked, and left tidy."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from blmm_bids.config.settings import Settings
+from blmm_bids.errors import OutputError
+from blmm_bids.outputs.lock import locked
+from blmm_bids.outputs.workdir import WorkDir
+
+
+@contextmanager
+def opened_directories(settings: Settings) -> Iterator[WorkDir]:
+    """Make and lock OUTPUT_DIR with its log and the working directory; no other run gets in meanwhile.
+
+    A working directory in which nothing was computed goes at the end.
+
+    Raises
+    ------
+    OutputError
+        One of them cannot be written, or is something else.
+    TemporaryError
+        Another run is at work in one of them.
+    """
+    logs = settings.output_dir / "logs"
+    with ExitStack() as stack:
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _closed(settings.output_dir, error) from error
+        stack.enter_context(locked(logs))
+        stack.enter_context(_log_file(logs / "blmm_bids.log"))
+        work_dir = WorkDir.open(settings.work.work_dir)
+        stack.enter_context(work_dir.locked())
+        if not settings.work.resume:
+            work_dir.prune()
+        try:
+            yield work_dir
+        finally:
+            if work_dir.path.is_dir() and not work_dir.has_stages:
+                work_dir.remove()
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    try:
+        handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    except OSError as error:
+        raise _closed(path.parent.parent, error) from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("blmm_bids")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _closed(output_dir: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"OUTPUT_DIR {output_dir} cannot be written: {error.strerror or error}; name another one"
+    )
