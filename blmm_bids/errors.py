@@ -75,3 +75,7 @@ class TemporaryError(BlmmError):
     """Workers were lost or the walltime ended; running the same command again resumes."""
 
     exit_code = 75
+
+
+class ExhaustedError(TemporaryError):
+    """An item killed one worker after the other, most often for want of memory: it may be cut smaller."""

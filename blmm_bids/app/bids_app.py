@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from blmm_bids.app.comparison import FinishedUnit, write_comparisons
@@ -21,12 +20,12 @@ from blmm_bids.app.directories import opened_directories
 from blmm_bids.app.disk import announce_series, check_working_files
 from blmm_bids.app.summary import show_units, write_dry_run
 from blmm_bids.app.validation import validate_input
+from blmm_bids.app.variables import table_faults, with_qualified
 from blmm_bids.bids.dataset import find_observations, group_observations
 from blmm_bids.bids.observations import Observations
 from blmm_bids.cluster import Runner, SynchronousRunner, local_resources, open_cluster
 from blmm_bids.config.settings import Settings
 from blmm_bids.design.build import BuiltDesign, build_design
-from blmm_bids.design.faults import TableFaults
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.errors import BlmmError, DataError, StorageError, TemporaryError
 from blmm_bids.images.grid import Grid, read_grid
@@ -40,7 +39,16 @@ from blmm_bids.outputs.registry import OutputOptions
 from blmm_bids.outputs.workdir import WorkDir
 from blmm_bids.outputs.write import check_names, leftover_files, planned_files, write_unit
 from blmm_bids.report.page import write_reports
-from blmm_bids.stages import Prepared, Problem, fit_blocks, gather, note_fits, plan_fit, prepare
+from blmm_bids.stages import (
+    Prepared,
+    Problem,
+    fit_blocks,
+    gather_smaller,
+    note_cut,
+    note_fits,
+    plan_fit,
+    prepare,
+)
 from blmm_bids.stats.model import FitOptions, IntArray
 
 LOGGER = logging.getLogger(__name__)
@@ -214,7 +222,7 @@ def _prepare_unit(
     earlier: Mapping[str, FitRecord],
 ) -> Unit:
     built = build_design(
-        node, _with_qualified(node, observations), observations.ambiguous, _table_faults(observations)
+        node, with_qualified(node, observations), observations.ambiguous, table_faults(observations)
     )
     for warning in built.warnings:
         LOGGER.warning("%s: %s", title(node, group), warning)
@@ -246,27 +254,6 @@ def _prepare_unit(
     cut = None if record is None else record.cut
     prepared = prepare(problem, runner, masks.affine_tolerance, earlier_cut=cut)
     return Unit(node, group, observations, built, prepared)
-
-
-def _table_faults(observations: Observations) -> TableFaults:
-    row_of = {path: row for row, path in enumerate(observations.paths)}
-    unlisted = {
-        name: [row_of[path] for path in paths if path in row_of]
-        for name, paths in observations.unlisted.items()
-    }
-    return TableFaults(observations.mixed, unlisted, [path.name for path in observations.paths])
-
-
-def _with_qualified(node: NodeSpec, observations: Observations) -> pd.DataFrame:
-    """Add a column under each qualified name (``participants.age``) that the node uses to the table."""
-    table = observations.table
-    used = f"{node.formula_text} {node.transformations}"
-    aliases = {
-        full: table[column]
-        for full, column in observations.qualified.items()
-        if full in used and full not in table.columns
-    }
-    return table.assign(**aliases) if aliases else table
 
 
 def _min_images(settings: Settings, node: NodeSpec, n_obs: int, n_fixef: int) -> int:
@@ -308,8 +295,10 @@ def _fit_unit(
     before_writing: Callable[[], None],
 ) -> FinishedUnit:
     LOGGER.info("%s: %s", unit.title, unit.built.formula_text)
-    gathered = gather(runner, work_dir, unit.prepared)
-    fitted = plan_fit(work_dir, unit.prepared, gathered)
+    prepared, gathered = gather_smaller(runner, work_dir, unit.prepared)
+    if prepared is not unit.prepared:
+        note_cut(work_dir, unit.title, prepared)
+    fitted = plan_fit(work_dir, prepared, gathered)
     outputs = _unit_outputs(settings, unit, fitted.voxels, gathered.warnings)
     blocks = (fitted.block(span) for span in fit_blocks(runner, fitted))
     result = write_unit(

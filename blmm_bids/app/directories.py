@@ -36,7 +36,9 @@ def opened_directories(settings: Settings) -> Iterator[WorkDir]:
         stack.enter_context(_log_file(logs / "blmm_bids.log"))
         work_dir = WorkDir.open(settings.work.work_dir)
         stack.enter_context(work_dir.locked())
-        if not settings.work.resume:
+        if settings.work.resume:
+            work_dir.sweep()
+        else:
             work_dir.prune()
         try:
             yield work_dir

@@ -20,7 +20,7 @@ from blmm_bids.outputs.changes import load_records
 from blmm_bids.outputs.lock import locked
 from blmm_bids.outputs.reference import check_outdir, remove_stale, write_reference_outputs
 from blmm_bids.outputs.workdir import WorkDir
-from blmm_bids.stages import Problem, fit, gather, note_fits, prepare
+from blmm_bids.stages import Problem, fit, gather_smaller, note_cut, note_fits, prepare
 
 LOGGER = logging.getLogger(__name__)
 WORK_DIR = "blmm_work"
@@ -56,6 +56,7 @@ def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) ->
             LOGGER.info("removed %s of an earlier run", name)
         work = WorkDir.open(work_dir.absolute() if work_dir else config.outdir / WORK_DIR)
         stack.enter_context(work.locked())
+        work.sweep()
         _fit(config, problem, cluster, work)
         if work_dir is None:
             work.remove()
@@ -77,7 +78,8 @@ def _fit(config: ReferenceConfig, problem: Problem, cluster: ClusterOptions, wor
             prepared.work.n_blocks,
         )
         note_fits(work, {TITLE: (prepared, config.path.name)})
-        gathered = gather(runner, work, prepared)
+        prepared, gathered = gather_smaller(runner, work, prepared)
+        note_cut(work, TITLE, prepared)
         fitted = fit(runner, work, prepared, gathered)
         write_reference_outputs(
             config, problem.design, problem.contrasts, prepared.checked.grid, fitted.voxels, fitted.blocks()

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker, as_completed
 
-from blmm_bids.errors import BlmmError, TemporaryError
+from blmm_bids.errors import BlmmError, ExhaustedError, TemporaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -129,7 +129,7 @@ def _result(future: Future[Result], label: str, index: int) -> Result:
             "of memory. Give them more (--mem, or fewer with --nprocs) and run the same command again: "
             "it resumes"
         )
-        raise TemporaryError(msg) from error
+        raise ExhaustedError(msg) from error
     except (BlmmError, CancelledError):
         raise
     except Exception as error:

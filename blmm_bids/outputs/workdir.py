@@ -188,6 +188,14 @@ class WorkDir:
             )
             raise StorageError(msg)
 
+    def sweep(self) -> None:
+        """Delete what a killed run left half-written, once this run holds the lock."""
+        for entry in self.path.iterdir():
+            if _STAGE_NAME.fullmatch(entry.name):
+                for aside in entry.glob(f".*{ASIDE_SUFFIX}"):
+                    aside.unlink(missing_ok=True)
+        shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
+
     def prune(self, keep: Iterable[StageDir] = ()) -> None:
         """Delete all stages but these, and what a killed run left half-written in these.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blmm_bids.cluster import Runner
-from blmm_bids.errors import DataError
+from blmm_bids.errors import DataError, ExhaustedError
 from blmm_bids.images.blocks import WorkPlan, WorkSize, plan_work
 from blmm_bids.images.grid import CheckedImages, check_grids
 from blmm_bids.images.masks import mask_union
@@ -161,6 +161,45 @@ def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
         images=numbers,
         warnings=warnings,
     )
+
+
+def gather_smaller(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> tuple[Prepared, Gathered]:
+    """Gather; where a batch kills its workers, cut the work smaller and begin again, rather than for ever.
+
+    Returns
+    -------
+    Prepared
+        As given, or with a smaller cut.
+    Gathered
+        Its parts.
+
+    Raises
+    ------
+    ExhaustedError
+        Workers die of a single image, too.
+    BlmmError
+        As `gather`.
+    """
+    while True:
+        try:
+            return prepared, gather(runner, work_dir, prepared)
+        except ExhaustedError as error:
+            if prepared.work.batch_obs == 1:
+                raise
+            prepared = _with_smaller_cut(prepared)
+            LOGGER.warning("%s. Now with at most %d images a batch", error, prepared.work.batch_obs)
+
+
+def _with_smaller_cut(prepared: Prepared) -> Prepared:
+    problem, checked = prepared.problem, prepared.checked
+    work = replace(
+        prepared.work,
+        batch_obs=max(prepared.work.batch_obs // 4, 1),
+        block_voxels=max(prepared.work.block_voxels // 4, 1),
+    )
+    digest = _parts_digest(problem, checked, prepared.voxels, work)
+    batches = _batch_digests(problem, checked, work, digest)
+    return replace(prepared, work=work, digest=digest, batch_digests=batches)
 
 
 def _parts_digest(problem: Problem, checked: CheckedImages, voxels: IntArray, work: WorkPlan) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from blmm_bids import __version__
 from blmm_bids.outputs.changes import FitRecord, find_changes, load_records, save_records
@@ -38,6 +38,14 @@ def fit_record(prepared: Prepared, formula: str) -> FitRecord:
         },
         cut=(work.batch_obs, work.block_voxels),
     )
+
+
+def note_cut(work_dir: WorkDir, title: str, prepared: Prepared) -> None:
+    """Remember a cut made smaller, so that the next run begins with it."""
+    records = load_records(work_dir.path)
+    if title in records:
+        cut = (prepared.work.batch_obs, prepared.work.block_voxels)
+        save_records(work_dir.path, {**records, title: replace(records[title], cut=cut)})
 
 
 def note_fits(work_dir: WorkDir, fits: Mapping[str, tuple[Prepared, str]]) -> None:

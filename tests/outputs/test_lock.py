@@ -46,8 +46,8 @@ def test_locked__refuses_while_another_run_is_alive(tmp_path, other):
         pass
     assert caught.value.exit_code == 75
     assert str(caught.value) == (
-        f"{tmp_path}: another run is at work there (process {other.pid} on {socket.gethostname()}). Wait for its "
-        f"end, or name another directory; if it is certain that it has ended, delete {tmp_path}/{LOCK_NAME}"
+        f"{tmp_path}: another run is at work there (process {other.pid} on {socket.gethostname()}). Wait for "
+        f"its end, or name another directory; if it is certain that it has ended, delete {tmp_path}/{LOCK_NAME}"
     )
     assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
 
@@ -117,5 +117,5 @@ def test_locked__one_alone_takes_a_stale_lock(tmp_path):
 
 
 def test_locked__says_where_it_cannot_be_written(tmp_path):
-    with pytest.raises(OutputError, match="absent.*cannot be written"), locked(tmp_path / "absent"):
+    with pytest.raises(OutputError, match=r"absent.*cannot be written"), locked(tmp_path / "absent"):
         pass
