@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blmm_bids.app.comparison import FinishedUnit, write_comparisons
-from blmm_bids.app.directories import opened_directories
+from blmm_bids.app.directories import opened_directories, places_of
 from blmm_bids.app.disk import announce_series, check_working_files
 from blmm_bids.app.summary import show_units, write_dry_run
 from blmm_bids.app.validation import validate_input
@@ -310,16 +310,16 @@ def _fit_unit(
 
 
 def _run_outputs(settings: Settings, units: list[Unit]) -> RunOutputs:
-    observations = units[0].observations
+    observations, places = units[0].observations, places_of(settings)
     return RunOutputs(
         output_dir=settings.output_dir,
         name=settings.spec.name,
         settings=settings.as_mapping(),
         model_spec=settings.spec.source,
         sources=observations.sources,
-        command=settings.command,
+        command=places.hide_arguments(settings.command),
         description=settings.spec.description,
-        warnings=(*settings.spec.notices, *observations.warnings),
+        warnings=tuple(map(places.hide, (*settings.spec.notices, *observations.warnings))),
         environment=dict(os.environ),
     )
 
@@ -352,7 +352,7 @@ def _unit_outputs(
         constant_entities=observations.constant_entities,
         group=unit.group,
         variables=unit.built.variables,
-        warnings=(*unit.built.warnings, *warnings),
+        warnings=tuple(map(places_of(settings).hide, (*unit.built.warnings, *warnings))),
     )
 
 

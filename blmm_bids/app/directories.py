@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from blmm_bids.config.settings import Settings
 from blmm_bids.errors import OutputError
 from blmm_bids.outputs.lock import locked
+from blmm_bids.outputs.privacy import Places
 from blmm_bids.outputs.workdir import WorkDir
 
 
@@ -33,7 +35,7 @@ def opened_directories(settings: Settings) -> Iterator[WorkDir]:
         except OSError as error:
             raise _closed(settings.output_dir, error) from error
         stack.enter_context(locked(logs))
-        stack.enter_context(_log_file(logs / "blmm_bids.log"))
+        stack.enter_context(_log_file(logs / "blmm_bids.log", places_of(settings)))
         work_dir = WorkDir.open(settings.work.work_dir)
         stack.enter_context(work_dir.locked())
         if settings.work.resume:
@@ -47,13 +49,41 @@ def opened_directories(settings: Settings) -> Iterator[WorkDir]:
                 work_dir.remove()
 
 
+class _Discreet(logging.Formatter):
+    """Lines without the paths of this machine: the log is part of a dataset that may be shared."""
+
+    def __init__(self, places: Places) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+        self.places = places
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record, and hide paths in it."""
+        return self.places.hide(super().format(record))
+
+
+def places_of(settings: Settings) -> Places:
+    """Names of the run's directories."""
+    derivatives = {
+        f"DERIVATIVES{n}": path for n, (_, path) in enumerate(settings.dataset.derivatives, start=1)
+    }
+    return Places(
+        {
+            "BIDS_DIR": settings.dataset.bids_dir,
+            **derivatives,
+            "OUTPUT_DIR": settings.output_dir,
+            "WORK_DIR": settings.work.work_dir,
+            "~": Path(os.path.expanduser("~")),  # noqa: PTH111
+        }
+    )
+
+
 @contextmanager
-def _log_file(path: Path) -> Iterator[None]:
+def _log_file(path: Path, places: Places) -> Iterator[None]:
     try:
         handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     except OSError as error:
         raise _closed(path.parent.parent, error) from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Discreet(places))
     logger = logging.getLogger("blmm_bids")
     logger.addHandler(handler)
     try:
