@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint bench lock clean FORCE
+.PHONY: help setup setup-dev demo test test-faults lint bench lock clean FORCE
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -26,6 +26,9 @@ demo: $(RUNTIME)  ## make a small longitudinal dataset, fit it, compare with wha
 
 test: $(DEV)  ## run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-faults: $(DEV)  ## kill, fill up and fuzz whole runs: half an hour; as root, with small disks too
+	@$(BIN)/python -m pytest -m faults -s $(PYTEST_ARGS)
 
 lint: $(DEV)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/python -m ruff check --quiet .

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel as nib
@@ -73,31 +74,23 @@ def spec_yaml(content: bytes) -> None:
 
 
 def _spec(path: Path) -> None:
-    try:
+    with suppress(BlmmError):
         read_model_spec(path)
-    except BlmmError:
-        pass
-    try:
+    with suppress(BlmmError):
         selection_from_input(merge_filters({}, read_mapping(path, "filter file"))).with_defaults()
-    except BlmmError:
-        pass
 
 
 def formula(content: bytes) -> None:
     """A formula, as far as the design."""
     text = content.decode("utf-8", errors="replace")
-    try:
+    with suppress(BlmmError):
         build_design(spec_from_formula(text).nodes[0], _table())
-    except BlmmError:
-        pass
 
 
 def config(content: bytes) -> None:
     """A ``blmm_config.yml``."""
-    try:
+    with suppress(BlmmError):
         read_reference_config(_file("c.yml", content))
-    except BlmmError:
-        pass
 
 
 def _table() -> pd.DataFrame:
@@ -128,41 +121,68 @@ TARGETS = {
 }
 SEEDS: dict[str, list[bytes]] = {
     "nifti": [image_seed(), image_seed(nib.Nifti2Image), image_seed(dtype=">i2")],
-    "tsv": [b"participant_id\tage\tsex\nsub-01\t20\tM\nsub-02\tn/a\tF\n", b"1,2\n3,4\n5,6\n", b'{"a": {"Levels": {}}}'],
+    "tsv": [
+        b"participant_id\tage\tsex\nsub-01\t20\tM\nsub-02\tn/a\tF\n",
+        b"1,2\n3,4\n5,6\n",
+        b'{"a": {"Levels": {}}}',
+    ],
     "spec_json": [
         b'{"Name": "m", "BIDSModelVersion": "1.0.0", "Input": {"task": ["a"], "suffix": "statmap"}, "Nodes": '
         b'[{"Level": "Dataset", "Name": "g", "GroupBy": ["contrast"], "Transformations": {"Transformer": '
         b'"pybids-transforms-v1", "Instructions": [{"Name": "Scale", "Input": ["age"]}, {"Name": "Filter", '
         b'"Input": ["age"], "Query": "age > 3"}]}, "Model": {"Type": "glm", "X": [1, "age"], "Formula": '
-        b'"1 + age", "Software": {"blmm": {"RandomEffects": ["(1 + age | subject)"], "REML": true, "Tol": 1e-6'
-        b'}}}, "Contrasts": [{"Name": "c", "ConditionList": ["age"], "Weights": [[1]], "Test": "F"}], '
+        b'"1 + age", "Software": {"blmm": {"RandomEffects": ["(1 + age | subject)"], "REML": true, "Tol": '
+        b'1e-6}}}, "Contrasts": [{"Name": "c", "ConditionList": ["age"], "Weights": [[1]], "Test": "F"}], '
         b'"DummyContrasts": {"Test": "t"}}]}'
     ],
     "spec_yaml": [
         b"Name: m\nBIDSModelVersion: 1.0.0\nNodes:\n- Level: Dataset\n  Name: g\n  Model:\n    X: [1, age]\n"
-        b"    Formula: 1 + age + (1 | subject)\n  Contrasts:\n  - {Name: c, ConditionList: [age], Weights: [1], "
-        b"Test: t}\n"
+        b"    Formula: 1 + age + (1 | subject)\n  Contrasts:\n  - {Name: c, ConditionList: [age], Weights: "
+        b"[1], Test: t}\n"
     ],
-    "formula": [b"1 + age * sex + poly(age, 2) + (1 + time || subject)", b"center(age, by=subject) + C(sex) - 1"],
+    "formula": [
+        b"1 + age * sex + poly(age, 2) + (1 + time || subject)",
+        b"center(age, by=subject) + C(sex) - 1",
+    ],
     "config": [
         b"Y_files: Y.txt\nX: X.csv\noutdir: out\nMAXMEM: 2**32\nMissingness: {MinPercent: '10%', MinN: 3}\n"
         b"Z:\n- f1: {name: s, factor: f.csv, design: z.csv}\ncontrasts:\n- c1: {name: a, vector: [[0, 1]]}\n"
         b"tol: 1e-6\nmethod: pSFS\nclusterType: SLURM\n"
     ],
-}  # fmt: skip
+}
+
+
+def _words(text: str, *more: bytes) -> list[bytes]:
+    return [*(word.encode() for word in text.split(" ")), *more]
+
+
 # What these formats are made of: a change of a byte alone hardly ever gets past a parser.
 WORDS: dict[str, list[bytes]] = {
-    "nifti": [b"\x00\x00", b"\xff\xff", b"\x7f\xff", b"\x00\x80", b"\x00\x00\x80\x7f", b"\x00\x00\xc0\x7f", b"n+1\x00"],
-    "tsv": [b"\t", b"\n", b"\r", b'"', b"n/a", b"\xef\xbb\xbf", b"\xff", b"\x00", b"1e999", b"\xe2\x80\xa8"],
-    "spec_json": [
-        *(b"{", b"}", b"[", b"]", b"null", b"true", b"1e999", b"NaN", b'""', b"-1", b"[" * 2000, b'"\\ud800"', b'"Name"'),
-        *(b"9" * 5000, b'{"a":' * 500, b'"Weights"', b'"Formula"', b'"Test"', b"0"),
-    ],
-    "spec_yaml": [b"&a ", b"*a", b"!!python/name:os.system ", b"!!binary ", b"? ", b": ", b"- ", b"{", b"[", b"2001-99-99", b".nan", b"0x", b"9" * 5000, b"<<: ", b"---\n"],
-    "formula": [
-        *(b"(", b")", b"|", b"||", b":", b"*", b"**", b"^", b"-", b"+", b"~", b"`", b"{", b"}", b"%in%", b"/", b"0", b"9" * 400),
-        *(b".__class__", b"__import__('os')", b"lambda: 0", b"[x for x in y]", b"poly(", b"bs(", b"C(", b"age", b"subject"),
-        *(b"by=", b"\x00", b"\\", b"'", b'"', b"log(", b"1e999", b"df=99999999"),
-    ],
-    "config": [b"2**", b"9**9**9", b"'", b"[", b"]", b"{", b"}", b"%", b"inf", b"nan", b"-", b"1e999", b"true", b"~", b"*a", b"&a ", b"9" * 5000, b"__import__('os')", b"()", b"<<"],
-}  # fmt: skip
+    "nifti": [b"\0\0", b"\xff\xff", b"\x7f\xff", b"\0\x80", b"\0\0\x80\x7f", b"\0\0\xc0\x7f", b"n+1\0"],
+    "tsv": [b"\t", b"\n", b"\r", b'"', b"n/a", b"\xef\xbb\xbf", b"\xff", b"\0", b"1e999", b"\xe2\x80\xa8"],
+    "spec_json": _words(
+        '{ } [ ] null true 1e999 NaN "" -1 0 "\\ud800" "Name" "Weights" "Formula" "Test" "Query"',
+        b"[" * 2000,
+        b"9" * 5000,
+        b'{"a":' * 500,
+    ),
+    "spec_yaml": _words(
+        "&a *a !!python/name:os.system !!binary ? : - { [ 2001-99-99 .nan 0x <<: ---",
+        b"9" * 5000,
+        b"\n",
+        b"  ",
+    ),
+    "formula": _words(
+        "( ) | || : * ** ^ - + ~ ` { } %in% / 0 .__class__ __import__('os') lambda:0 poly( bs( C( age "
+        "subject by= \\ ' \" log( 1e999 df=99999999",
+        b"9" * 400,
+        b"\0",
+        b"[x for x in y]",
+    ),
+    "config": _words(
+        "2** 9**9**9 ' [ ] { } % inf nan - 1e999 true ~ *a &a __import__('os') () <<",
+        b"9" * 5000,
+        b"\n",
+        b": ",
+    ),
+}

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -476,3 +478,27 @@ def test_app__refuses_bad_input(sound, tmp_path, capsys, case):
     code, message = refuse(data, [text.format(**places) for text in case.arguments], capsys)
     assert message == case.message.format(**places)
     assert code == case.code
+
+
+@pytest.mark.parametrize("closed", ["out", "work", "data/sub-01"])
+def test_app__names_a_directory_that_is_closed(sound, capsys, closed):
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        place.chmod(0o777)
+        data = shutil.copytree(sound, place / "data")
+        (place / closed).mkdir(exist_ok=True)
+        (place / closed).chmod(0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            arguments = ["--work-dir", str(place / "work"), "--nprocs", "1", "--quiet"]
+            code = main([str(data), str(place / "out"), "group", *MODEL, *arguments])
+        finally:
+            os.seteuid(user)
+            (place / closed).chmod(0o755)
+        message = capsys.readouterr().err.partition("error: ")[2]
+        assert str(place / closed) in message
+        assert "Permission denied" in message
+        assert code == (66 if closed == "data/sub-01" else 73)
+        assert not list(place.glob("out/node-*"))

@@ -1,7 +1,7 @@
 """Fuzzing: broken bytes give a `BlmmError` or a result, never another exception, never a hang.
 
-`make test` runs a few hundred examples and the corpus of what once broke; `make test-faults` many thousands, and
-atheris, guided by coverage, where it is installed.
+`make test` runs a few hundred examples and the corpus of what once broke; `make test-faults` many thousands,
+and atheris, guided by coverage, where it is installed.
 """
 
 from __future__ import annotations

@@ -259,7 +259,9 @@ def _affine(path: Path, raw: NDArray[np.void], order: _Order) -> NDArray[np.floa
         except (ValueError, nib.spatialimages.HeaderDataError) as error:
             msg = f"{path}: unusable qform in the header ({error}); the file is damaged"
             raise DataError(msg) from error
-    if not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    with np.errstate(over="ignore", invalid="ignore"):
+        volume = abs(np.linalg.det(affine[:3, :3]))
+    if not (np.isfinite(affine).all() and np.isfinite(volume)) or volume < 1e-12:
         msg = f"{path}: the affine in the header is singular or not finite:\n{affine[:3]}"
         raise DataError(msg)
     return affine

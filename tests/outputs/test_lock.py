@@ -47,7 +47,8 @@ def test_locked__refuses_while_another_run_is_alive(tmp_path, other):
     assert caught.value.exit_code == 75
     assert str(caught.value) == (
         f"{tmp_path}: another run is at work there (process {other.pid} on {socket.gethostname()}). Wait for "
-        f"its end, or name another directory; if it is certain that it has ended, delete {tmp_path}/{LOCK_NAME}"
+        f"its end, or name another directory; if it is certain that it has ended, delete "
+        f"{tmp_path}/{LOCK_NAME}"
     )
     assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
 
