@@ -6,7 +6,6 @@ Only argparse and errors are imported here; everything heavy waits until there i
 from __future__ import annotations
 
 import argparse
-import codecs
 import logging
 import sys
 import traceback
@@ -237,6 +236,7 @@ def _run_app(arguments: list[str]) -> int:
 def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     """Turn parsed arguments into the run's settings."""
     from blmm_bids.bids.dataset import DatasetOptions
+    from blmm_bids.bids.tsv import check_encoding
     from blmm_bids.cluster import ClusterOptions, parse_memory
     from blmm_bids.config.files import read_mapping, read_model_spec
     from blmm_bids.config.settings import Filters, MaskOptions, Settings, WorkOptions, parse_outputs
@@ -261,7 +261,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
             participants_tsv=args.participants_tsv,
             input_masks=args.input_masks,
             skip_validation=args.skip_bids_validation,
-            table_encoding=_encoding(args.table_encoding),
+            table_encoding=check_encoding(args.table_encoding),
         ),
         work=WorkOptions(
             work_dir=(args.work_dir or output_dir / ".work").absolute(),
@@ -311,16 +311,6 @@ def _labels(values: Sequence[str]) -> tuple[str, ...]:
     if len(values) == 1 and Path(values[0]).is_file():
         return read_labels(Path(values[0]))
     return tuple(values)
-
-
-def _encoding(name: str) -> str:
-    try:
-        codecs.lookup(name)
-        "".encode(name)
-    except LookupError as error:
-        msg = f"--table-encoding {name}: not an encoding of text; wanted utf-8, latin-1, cp1252, …"
-        raise UsageError(msg) from error
-    return name
 
 
 def _mask(text: str) -> MaskChoice:

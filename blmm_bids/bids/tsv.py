@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from blmm_bids.errors import InvalidBIDSError, MissingInputError
+from blmm_bids.errors import InvalidBIDSError, MissingInputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +69,22 @@ def read_tsv(path: Path, encoding: str = UTF_8) -> Tsv:
     header = [_unquoted(cell) for cell in header_cells]
     _check_header(path, header_number, header)
     return Tsv(path, tuple(header), tuple(_line(path, header, number, row) for number, row in numbered[1:]))
+
+
+def check_encoding(name: str) -> str:
+    """Take the name of an encoding of text.
+
+    Raises
+    ------
+    UsageError
+        Python knows none of that name.
+    """
+    try:
+        "".encode(name)
+    except LookupError as error:
+        msg = f"--table-encoding {name}: not an encoding of text; wanted utf-8, latin-1, cp1252, …"
+        raise UsageError(msg) from error
+    return name
 
 
 def _text_lines(path: Path, encoding: str) -> list[str]:
