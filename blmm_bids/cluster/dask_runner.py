@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker, as_completed
+from distributed.comm import CommClosedError
 
 from blmm_bids.errors import BlmmError, ExhaustedError, TemporaryError
 
@@ -130,6 +131,8 @@ def _result(future: Future[Result], label: str, index: int) -> Result:
             "it resumes"
         )
         raise ExhaustedError(msg) from error
+    except CommClosedError as error:
+        raise TemporaryError(_LOST.format(label=label, index=index)) from error
     except (BlmmError, CancelledError):
         raise
     except Exception as error:

@@ -7,13 +7,17 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from blmm_bids.cluster.options import ClusterOptions, local_resources
+from blmm_bids.cluster.options import ClusterOptions, LocalResources, local_resources
 from blmm_bids.cluster.runner import Runner, SynchronousRunner
+from blmm_bids.errors import TemporaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from distributed import LocalCluster
+
+LOGGER = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 # One worker is one processor: threads of numerical libraries would only compete.
 WORKER_ENVIRONMENT = {
@@ -45,13 +49,15 @@ def open_local(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
     ------
     UsageError
         Processes or memory that cannot be.
+    TemporaryError
+        Workers that die before they are ready.
     """
     resources = local_resources(options)
     if resources.n_workers == 1:
         yield SynchronousRunner(1, resources.bytes_per_worker)
         return
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     from blmm_bids.cluster.dask_runner import DASK_CONFIG, DaskRunner
 
@@ -64,20 +70,38 @@ def open_local(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
     has_dashboard = find_spec("bokeh") is not None
     with (
         dask.config.set(own_config),
-        LocalCluster(
-            n_workers=resources.n_workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=resources.bytes_per_worker,
-            host=_LOOPBACK,
-            dashboard_address=f"{_LOOPBACK}:0",
-            worker_dashboard_address=None,
-            local_directory=str(work_dir),
-            silence_logs=logging.CRITICAL,
-            # On a shared machine other users reach the loopback ports, and a scheduler runs what it is told.
-            security=True if find_spec("cryptography") else None,
-        ) as cluster,
+        _started_cluster(resources, work_dir) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         dashboard = cluster.dashboard_link if has_dashboard else None
         yield DaskRunner(client, resources.n_workers, resources.bytes_per_worker, dashboard)
+
+
+def _started_cluster(resources: LocalResources, work_dir: Path) -> LocalCluster:
+    """Start workers; once more where one dies before it is ready, which dask itself gives up on."""
+    from distributed import LocalCluster
+
+    for is_last in (False, True):
+        try:
+            return LocalCluster(
+                n_workers=resources.n_workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=resources.bytes_per_worker,
+                host=_LOOPBACK,
+                dashboard_address=f"{_LOOPBACK}:0",
+                worker_dashboard_address=None,
+                local_directory=str(work_dir),
+                silence_logs=logging.CRITICAL,
+                # On a shared machine other users reach the loopback ports, and a scheduler obeys anyone.
+                security=True if find_spec("cryptography") else None,
+            )
+        except RuntimeError as error:
+            if is_last:
+                break
+            LOGGER.warning("a worker died while it was starting (%s); starting all of them again", error)
+    msg = (
+        f"{resources.n_workers} workers could not be started: one of them died before it was ready, most "
+        "often for want of memory. Give more (--mem), or fewer workers (--nprocs), and run the same command again"
+    )
+    raise TemporaryError(msg)
