@@ -102,6 +102,7 @@ def _started_cluster(resources: LocalResources, work_dir: Path) -> LocalCluster:
             LOGGER.warning("a worker died while it was starting (%s); starting all of them again", error)
     msg = (
         f"{resources.n_workers} workers could not be started: one of them died before it was ready, most "
-        "often for want of memory. Give more (--mem), or fewer workers (--nprocs), and run the same command again"
+        "often for want of memory. Give more (--mem), or fewer workers (--nprocs), and run the same command "
+        "again"
     )
     raise TemporaryError(msg)
