@@ -87,7 +87,7 @@ def test_run__another_model_keeps_the_parts(data, capsys):
     said = capsys.readouterr().err
     assert "the formula ('1 + time + (1 | subject)' before, now '1 + time + site + (1 | subject)')" in said
     assert touched(data, parts, "gather-*/*") == []
-    assert "task-nback_space-MNI_param-site2_stat-beta_statmap.nii.gz" in other
+    assert "task-nback_space-MNI_param-siteT2_stat-beta_statmap.nii.gz" in other
 
 
 def test_run__other_memory_is_no_reason_to_begin_again(data):

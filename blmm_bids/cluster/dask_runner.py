@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +23,7 @@ Result = TypeVar("Result")
 _IN_FLIGHT_PER_WORKER = 2
 # An item that was on this many workers when they died is given up.
 MAX_LOST_WORKERS = 3
+_GONE = "the cluster was lost while it ran {label} by {label}; run the same command again and it resumes"
 _LOST = "{label} {index}: the cluster was lost while it ran; run the same command again and it resumes"
 
 # What every cluster of ours needs from dask's configuration.
@@ -99,9 +101,16 @@ class DaskRunner:
                 for next_index, next_item in islice(waiting, 1):
                     submit(next_index, next_item)
                 yield index, result
+        except Exception as error:
+            if isinstance(error, BlmmError) or self.client.status == "running":
+                raise
+            # Whatever dask says when the scheduler is gone, and it says many things.
+            raise TemporaryError(_GONE.format(label=label)) from error
         finally:
-            if running:
-                self.client.cancel(list(running))
+            if running and self.client.status == "running":
+                # A cluster that is lost meanwhile has nothing to take back, and its loss is said already.
+                with suppress(Exception):
+                    self.client.cancel(list(running))
 
     def _send(self, shared: tuple[Any, ...], label: str) -> list[Future[Any]]:
         """Put the shared arguments on the cluster.
