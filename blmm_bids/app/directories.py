@@ -45,8 +45,10 @@ def opened_directories(settings: Settings) -> Iterator[WorkDir]:
         try:
             yield work_dir
         finally:
-            if work_dir.path.is_dir() and not work_dir.has_stages:
-                work_dir.remove()
+            if work_dir.path.is_dir():
+                work_dir.sweep()
+                if not work_dir.has_stages:
+                    work_dir.remove()
 
 
 class _Discreet(logging.Formatter):

@@ -58,6 +58,7 @@ def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) ->
         stack.enter_context(work.locked())
         work.sweep()
         _fit(config, problem, cluster, work)
+        work.sweep()
         if work_dir is None:
             work.remove()
     LOGGER.info("done in %.1f s; maps: %s", time.monotonic() - started, config.outdir)

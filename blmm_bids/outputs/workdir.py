@@ -189,7 +189,7 @@ class WorkDir:
             raise StorageError(msg)
 
     def sweep(self) -> None:
-        """Delete what a killed run left half-written, once this run holds the lock."""
+        """Delete what killed runs and workers left half-written; needs the lock, and no worker at work."""
         for entry in self.path.iterdir():
             if _STAGE_NAME.fullmatch(entry.name):
                 for aside in entry.glob(f".*{ASIDE_SUFFIX}"):
