@@ -20,6 +20,7 @@ import hashlib
 import json
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -193,7 +194,9 @@ class WorkDir:
         for entry in self.path.iterdir():
             if _STAGE_NAME.fullmatch(entry.name):
                 for aside in entry.glob(f".*{ASIDE_SUFFIX}"):
-                    aside.unlink(missing_ok=True)
+                    # Nothing depends on it, and it must not hide why a run ends.
+                    with suppress(OSError):
+                        aside.unlink()
         shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
 
     def prune(self, keep: Iterable[StageDir] = ()) -> None:

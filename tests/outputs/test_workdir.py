@@ -136,6 +136,19 @@ def test_prune__deletes_only_ours(tmp_path):
     assert (tmp_path / "elsewhere").exists()
 
 
+def test_sweep__deletes_what_is_half_written_and_nothing_else(tmp_path):
+    work = WorkDir.open(tmp_path / "w")
+    stage = work.fit(A)
+    stage.save_result(0, {"x": np.ones(1)})
+    (stage.path / ".block-00001.npz.0123.tmp").write_bytes(b"half")
+    work.scratch.joinpath("junk").write_text("x")
+    (work.path / ".notes.tmp").write_text("the user's")
+    work.sweep()
+    assert [path.name for path in stage.path.iterdir()] == ["block-00000.npz"]
+    assert {path.name for path in work.path.iterdir()} == {"blmm_workdir.json", stage.path.name, ".notes.tmp"}
+    assert work.has_stages
+
+
 def test_remove__takes_the_directory_too(tmp_path):
     work = WorkDir.open(tmp_path / "w")
     work.fit(A).save_result(0, {"x": np.ones(1)})
