@@ -12,10 +12,10 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-faults lint bench lock clean FORCE
+.PHONY: help setup setup-dev demo test test-cluster test-faults lint bench lock clean FORCE
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 setup: $(RUNTIME)  ## make .venv with the locked dependencies and this package, editable
 
@@ -26,6 +26,9 @@ demo: $(RUNTIME)  ## make a small longitudinal dataset, fit it, compare with wha
 
 test: $(DEV)  ## run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-cluster: $(DEV)  ## the same on a real Slurm and Grid Engine of this machine; see CONTRIBUTING.md
+	@$(BIN)/python -m pytest -m scheduler tests/test_schedulers.py $(PYTEST_ARGS)
 
 test-faults: $(DEV)  ## kill, fill up and fuzz whole runs: half an hour; as root, with small disks too
 	@$(BIN)/python -m pytest -m faults -s $(PYTEST_ARGS)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from blmm_bids import __version__
-from blmm_bids.errors import BlmmError, LevelError, MissingInputError, UsageError
+from blmm_bids.cli_cluster import add_cluster, add_cluster_size, cluster_options
+from blmm_bids.errors import BlmmError, LevelError, MissingInputError, TerminatedError, UsageError
 
 if TYPE_CHECKING:
     from blmm_bids.config.settings import MaskChoice, Settings
@@ -59,6 +60,9 @@ def _guarded(run: Callable[[], int], *, debug: bool) -> int:
             traceback.print_exc()
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
+    except TerminatedError as error:
+        sys.stderr.write("terminated; run the same command again to resume\n")
+        return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to resume\n")
         return INTERRUPTED
@@ -92,6 +96,7 @@ def app_parser() -> argparse.ArgumentParser:
     _add_filters(parser.add_argument_group("filters"))
     _add_masks(parser.add_argument_group("masks"))
     _add_compute(parser.add_argument_group("compute"))
+    add_cluster(parser.add_argument_group("cluster"))
     _add_output(parser.add_argument_group("output"))
     return parser
 
@@ -190,9 +195,6 @@ def _add_compute(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--resume", action=argparse.BooleanOptionalAction, default=True, help="use what an earlier run left"
     )
-    group.add_argument(
-        "--cluster", default="local", metavar="BACKEND", help="where workers run (default: local)"
-    )
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
@@ -237,7 +239,6 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     """Turn parsed arguments into the run's settings."""
     from blmm_bids.bids.dataset import DatasetOptions
     from blmm_bids.bids.tsv import check_encoding
-    from blmm_bids.cluster import ClusterOptions, parse_memory
     from blmm_bids.config.files import read_mapping, read_model_spec
     from blmm_bids.config.settings import Filters, MaskOptions, Settings, WorkOptions, parse_outputs
     from blmm_bids.design.contrast_spec import parse_contrast_option
@@ -283,11 +284,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
             zeros=args.zeros,
             affine_tolerance=args.affine_tolerance,
         ),
-        cluster=ClusterOptions(
-            backend=args.cluster,
-            n_procs=args.nprocs,
-            mem_bytes=parse_memory(args.mem) if args.mem else None,
-        ),
+        cluster=cluster_options(args, args.cluster),
         contrasts=tuple(parse_contrast_option(text) for text in args.contrast),
         output_level=output_level,
         output_series=output_series,
@@ -355,11 +352,9 @@ def _run_fit(arguments: list[str]) -> int:
     _add_fit_options(parser)
     args = parser.parse_args(normalise(arguments))
     from blmm_bids.app.reference import run_reference
-    from blmm_bids.cluster import ClusterOptions, parse_memory
 
     set_up_logging(args.verbose, quiet=args.quiet)
-    cluster = ClusterOptions(n_procs=args.nprocs, mem_bytes=parse_memory(args.mem) if args.mem else None)
-    return run_reference(args.config, cluster, args.work_dir)
+    return run_reference(args.config, cluster_options(args, "local"), args.work_dir)
 
 
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:
@@ -370,6 +365,7 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-w", "--work-dir", type=Path, metavar="PATH", help="working files (default: outdir/blmm_work)"
     )
+    add_cluster_size(parser.add_argument_group("cluster, where the config's clusterType names one"))
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
     parser.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")

@@ -79,3 +79,15 @@ class TemporaryError(BlmmError):
 
 class ExhaustedError(TemporaryError):
     """An item killed one worker after the other, most often for want of memory: it may be cut smaller."""
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM arrived, as it does before a walltime ends; not an Exception, so that nothing swallows it.
+
+    Attributes
+    ----------
+    exit_code : int
+        That of `TemporaryError`: running the same command again resumes.
+    """
+
+    exit_code = TemporaryError.exit_code

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from blmm_bids.app.validation import validate_input
 from blmm_bids.app.variables import table_faults, with_qualified
 from blmm_bids.bids.dataset import find_observations, group_observations
 from blmm_bids.bids.observations import Observations
-from blmm_bids.cluster import Runner, SynchronousRunner, local_resources, open_cluster
+from blmm_bids.cluster import Runner, open_cluster, plan_cluster
 from blmm_bids.config.settings import Settings
 from blmm_bids.design.build import BuiltDesign, build_design
 from blmm_bids.design.spec import NodeSpec
@@ -163,10 +163,10 @@ def _run(settings: Settings, work_dir: WorkDir | None, started: float) -> int:
 
 def _cluster(settings: Settings, scratch: Path, *, dry_run: bool) -> AbstractContextManager[Runner]:
     """Workers; a dry run only needs to know how many there would be."""
+    options = replace(settings.cluster, paths=settings.worker_paths)
     if dry_run:
-        resources = local_resources(settings.cluster)
-        return nullcontext(SynchronousRunner(resources.n_workers, resources.bytes_per_worker))
-    return open_cluster(settings.cluster, scratch)
+        return nullcontext(plan_cluster(options, scratch))
+    return open_cluster(options, scratch)
 
 
 def _prepare_units(

@@ -67,7 +67,8 @@ def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) ->
 
 def _fit(config: ReferenceConfig, problem: Problem, cluster: ClusterOptions, work: WorkDir) -> None:
     earlier = load_records(work.path).get(TITLE)
-    with open_cluster(_cluster(config, cluster), work.scratch) as runner:
+    options = _cluster(config, cluster)
+    with open_cluster(replace(options, paths=(*options.paths, work.path)), work.scratch) as runner:
         cut = None if earlier is None else earlier.cut
         prepared = prepare(problem, runner, AFFINE_TOLERANCE, earlier_cut=cut)
         LOGGER.info(
@@ -119,7 +120,10 @@ def _cluster(config: ReferenceConfig, cluster: ClusterOptions) -> ClusterOptions
     """Take the config's backend and workers where the command line says nothing; MAXMEM is one worker's."""
     options = replace(cluster, backend=config.cluster_type)
     if options.backend != "local":
-        return replace(options, n_workers=config.n_nodes)
+        if options.n_workers is None and options.adapt is None:
+            options = replace(options, n_workers=config.n_nodes)
+        folders = {path.parent for path in (*config.images, *config.masks)}
+        return replace(options, paths=(*folders, config.outdir))
     if options.n_procs is None and config.n_nodes is not None:
         options = replace(options, n_procs=config.n_nodes)
     if options.mem_bytes is None:

@@ -1,6 +1,6 @@
 """Run picklable functions on local processes or a cluster; the only room that knows dask."""
 
-from blmm_bids.cluster.backends import BACKENDS, open_cluster
+from blmm_bids.cluster.backends import BACKENDS, open_cluster, plan_cluster
 from blmm_bids.cluster.memory import format_memory, parse_memory
 from blmm_bids.cluster.options import ClusterOptions, LocalResources, local_resources, total_memory
 from blmm_bids.cluster.runner import Runner, SynchronousRunner
@@ -15,5 +15,6 @@ __all__ = [
     "local_resources",
     "open_cluster",
     "parse_memory",
+    "plan_cluster",
     "total_memory",
 ]

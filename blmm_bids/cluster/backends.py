@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from blmm_bids.cluster.interrupts import catch_interrupts
+from blmm_bids.cluster.runner import SynchronousRunner
 from blmm_bids.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,22 +17,27 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from blmm_bids.cluster.interrupts import Interrupts
     from blmm_bids.cluster.options import ClusterOptions
     from blmm_bids.cluster.runner import Runner
 
-    _Opener = Callable[[ClusterOptions, Path], AbstractContextManager[Runner]]
+    _Opener = Callable[[ClusterOptions, Path, Interrupts], AbstractContextManager[Runner]]
+    _Planner = Callable[[ClusterOptions, Path], tuple[int, int]]
 
-# Name -> module and function (options, work_dir) -> context manager of a Runner; None: not there yet.
-_OPENERS: dict[str, tuple[str, str] | None] = {
+LOGGER = logging.getLogger(__name__)
+
+# Name -> module and function (options, work_dir, interrupts) -> context manager of a Runner.
+_JOB_QUEUE = ("blmm_bids.cluster.job_queue", "open_job_queue")
+_OPENERS: dict[str, tuple[str, str]] = {
     "local": ("blmm_bids.cluster.local", "open_local"),
-    "slurm": None,
-    "sge": None,
-    "pbs": None,
-    "lsf": None,
-    "htcondor": None,
-    "oar": None,
-    "moab": None,
-    "external": None,
+    "slurm": _JOB_QUEUE,
+    "sge": _JOB_QUEUE,
+    "pbs": _JOB_QUEUE,
+    "lsf": _JOB_QUEUE,
+    "htcondor": _JOB_QUEUE,
+    "oar": _JOB_QUEUE,
+    "moab": _JOB_QUEUE,
+    "external": ("blmm_bids.cluster.external", "open_external"),
 }
 BACKENDS = tuple(_OPENERS)
 
@@ -37,6 +45,8 @@ BACKENDS = tuple(_OPENERS)
 @contextmanager
 def open_cluster(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
     """Start the workers that the options ask for; they are gone when the context ends.
+
+    Ctrl-C and SIGTERM end it in order: jobs are cancelled, and finished work stays.
 
     Parameters
     ----------
@@ -48,22 +58,49 @@ def open_cluster(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
     Raises
     ------
     UsageError
-        Unknown backend, one that is not there yet, or a size that cannot be.
+        Unknown backend, one that cannot be used from here, or a size that cannot be.
     """
-    with _opener(options.backend)(options, work_dir) as runner:
-        yield runner
+    opener = _opener(options.backend)
+    with catch_interrupts() as interrupts, opener(options, work_dir, interrupts) as runner:
+        if runner.dashboard:
+            LOGGER.info("dashboard: %s", runner.dashboard)
+        try:
+            yield runner
+        finally:
+            interrupts.closing = True
+
+
+def plan_cluster(options: ClusterOptions, work_dir: Path) -> SynchronousRunner:
+    """Say how many workers there would be, and of which size, without starting any.
+
+    Parameters
+    ----------
+    options : ClusterOptions
+        Backend and its size.
+    work_dir : Path
+        It need not exist.
+
+    Raises
+    ------
+    UsageError
+        Unknown backend, or a size that cannot be.
+    """
+    module = import_module(_place(options.backend)[0])
+    planner: _Planner = module.plan_workers
+    n_workers, bytes_per_worker = planner(options, work_dir)
+    return SynchronousRunner(n_workers, bytes_per_worker)
 
 
 def _opener(backend: str) -> _Opener:
+    module, name = _place(backend)
+    opener: _Opener = getattr(import_module(module), name)
+    return opener
+
+
+def _place(backend: str) -> tuple[str, str]:
     if backend not in _OPENERS:
         close = get_close_matches(backend, BACKENDS, n=1)
         guess = f"; did you mean {close[0]}?" if close else ""
         msg = f"--cluster {backend}: unknown; wanted one of {', '.join(BACKENDS)}{guess}"
         raise UsageError(msg)
-    place = _OPENERS[backend]
-    if place is None:
-        msg = f"--cluster {backend}: comes with the cluster backends, not yet here; use --cluster local"
-        raise UsageError(msg)
-    module, name = place
-    opener: _Opener = getattr(import_module(module), name)
-    return opener
+    return _OPENERS[backend]

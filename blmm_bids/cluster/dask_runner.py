@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-from distributed import Client, Future, KilledWorker, as_completed
+from distributed import Client, Future, KilledWorker
 from distributed.comm.core import CommClosedError
 
+from blmm_bids.cluster.dask_config import MAX_LOST_WORKERS
+from blmm_bids.cluster.interrupts import Interrupts
+from blmm_bids.cluster.watchdog import Load, Watchdog
 from blmm_bids.errors import BlmmError, ExhaustedError, TemporaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sized
+
+    from distributed import Scheduler
+    from distributed.deploy.cluster import Cluster
 
 Result = TypeVar("Result")
 
 # A worker finds its next item at hand when it finishes one.
 _IN_FLIGHT_PER_WORKER = 2
-# An item that was on this many workers when they died is given up.
-MAX_LOST_WORKERS = 3
 _GONE = "the cluster was lost while it ran {label} by {label}; run the same command again and it resumes"
 _LOST = "{label} {index}: the cluster was lost while it ran; run the same command again and it resumes"
 
-# What every cluster of ours needs from dask's configuration.
-DASK_CONFIG = {
-    "distributed.scheduler.allowed-failures": MAX_LOST_WORKERS - 1,
-    # Our arrays are inside running tasks: there is nothing to spill, and a paused worker would wait for ever.
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    # Shared arguments of some tens of MB are meant to be sent.
-    "distributed.admin.large-graph-warning-threshold": "2GB",
-}
+# Seconds between two looks at signals and workers while nothing finishes.
+_LOOK_INTERVAL = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,21 @@ class DaskRunner:
         Memory that a worker process may use, its libraries included.
     dashboard : str, optional
         Address of dask's dashboard.
+    interrupts : Interrupts
+        Signals that arrived.
+    worker_timeout : float, optional
+        Seconds without a worker after which the run is given up; see `Watchdog`.
+    check_jobs : callable
+        Raises when the jobs that workers run in cannot be had.
     """
 
     client: Client
     n_workers: int
     bytes_per_worker: int
     dashboard: str | None = None
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    worker_timeout: float | None = None
+    check_jobs: Callable[[], None] = lambda: None
 
     def map(
         self,
@@ -72,19 +80,18 @@ class DaskRunner:
         waiting = enumerate(items)
         running: dict[Future[Result], tuple[int, Any]] = {}
         times_lost: dict[int, int] = {}
-        finished = as_completed(loop=self.client.loop)
+        finished: SimpleQueue[Future[Result]] = SimpleQueue()
 
         def submit(index: int, item: object) -> None:
             key = f"{label}-{index}-{uuid4().hex}"
             future = self.client.submit(function, item, *sent, key=key, pure=False)
             running[future] = (index, item)
-            finished.add(future)
+            future.add_done_callback(finished.put)
 
         try:
             for index, item in islice(waiting, _IN_FLIGHT_PER_WORKER * self.n_workers):
                 submit(index, item)
-            while running:
-                future = next(finished)
+            for future in self._each_finished(finished, running):
                 index, item = running.pop(future)
                 try:
                     result = _result(future, label, index)
@@ -112,6 +119,33 @@ class DaskRunner:
                 with suppress(Exception):
                     self.client.cancel(list(running))
 
+    def _each_finished(
+        self, finished: SimpleQueue[Future[Result]], running: Sized
+    ) -> Iterator[Future[Result]]:
+        """Yield futures as they finish while any is running, with an eye on signals and workers."""
+        watchdog = Watchdog(self.worker_timeout)
+        while running:
+            self.interrupts.check()
+            try:
+                future = finished.get(timeout=_LOOK_INTERVAL)
+            except Empty:
+                self.check_jobs()
+                verdict = watchdog.judge(self._load(), time.monotonic())
+                if verdict:
+                    msg = f"{verdict}; run the same command again and it resumes"
+                    raise TemporaryError(msg) from None
+                continue
+            watchdog.progress(time.monotonic())
+            yield future
+
+    def _load(self) -> Load:
+        """Ask the scheduler; nothing is there when it does not answer."""
+        try:
+            n_workers, n_assigned = self.client.run_on_scheduler(_count_load)
+        except OSError:
+            return Load(0, 0)
+        return Load(n_workers, n_assigned)
+
     def _send(self, shared: tuple[Any, ...], label: str) -> list[Future[Any]]:
         """Put the shared arguments on the cluster.
 
@@ -121,6 +155,20 @@ class DaskRunner:
             self.client.submit(_itself, value, key=f"{label}-shared-{uuid4().hex}", pure=False)
             for value in shared
         ]
+
+
+def dashboard_address(cluster: Cluster) -> str | None:
+    """Where the dashboard of a scheduler in this process is, which listens on the loopback.
+
+    None where bokeh, which draws it, is not installed.
+    """
+    port = cluster.scheduler_info["services"].get("dashboard")
+    return f"http://127.0.0.1:{port}/status" if port and find_spec("bokeh") is not None else None
+
+
+def _count_load(dask_scheduler: Scheduler) -> tuple[int, int]:
+    workers = dask_scheduler.workers.values()
+    return len(workers), sum(len(worker.processing) for worker in workers)
 
 
 def _itself(value: Result) -> Result:

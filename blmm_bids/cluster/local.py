@@ -17,25 +17,14 @@ if TYPE_CHECKING:
 
     from distributed import LocalCluster
 
+    from blmm_bids.cluster.interrupts import Interrupts
+
 LOGGER = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
-# One worker is one processor: threads of numerical libraries would only compete.
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "BLIS_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    # dask's own setting hands every few MB back to the system at once, only to fault them in again for
-    # the next image: twice the processor time. These are glibc's limits, without their slow start.
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
-    "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20),
-}
 
 
 @contextmanager
-def open_local(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
+def open_local(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) -> Iterator[Runner]:
     """Start local workers, none for a single one: then this process does the work.
 
     Parameters
@@ -44,6 +33,8 @@ def open_local(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
         Processes and memory.
     work_dir : Path
         Existing; dask's own files go there.
+    interrupts : Interrupts
+        Signals to look out for.
 
     Raises
     ------
@@ -56,25 +47,30 @@ def open_local(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
     if resources.n_workers == 1:
         yield SynchronousRunner(1, resources.bytes_per_worker)
         return
-    import dask
     from distributed import Client
 
-    from blmm_bids.cluster.dask_runner import DASK_CONFIG, DaskRunner
+    from blmm_bids.cluster.dask_config import dask_settings
+    from blmm_bids.cluster.dask_runner import DaskRunner, dashboard_address
 
-    own_config = {
-        **DASK_CONFIG,
-        "temporary-directory": str(work_dir),
-        # Before the process starts: its allocator and its libraries look only then.
-        "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-    }
-    has_dashboard = find_spec("bokeh") is not None
     with (
-        dask.config.set(own_config),
+        dask_settings(options.config, work_dir),
         _started_cluster(resources, work_dir) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        dashboard = cluster.dashboard_link if has_dashboard else None
-        yield DaskRunner(client, resources.n_workers, resources.bytes_per_worker, dashboard)
+        yield DaskRunner(
+            client,
+            resources.n_workers,
+            resources.bytes_per_worker,
+            dashboard_address(cluster),
+            interrupts,
+            options.worker_timeout,
+        )
+
+
+def plan_workers(options: ClusterOptions, work_dir: Path) -> tuple[int, int]:  # noqa: ARG001
+    """Count the workers that there would be, and the bytes that each may use."""
+    resources = local_resources(options)
+    return resources.n_workers, resources.bytes_per_worker
 
 
 def _started_cluster(resources: LocalResources, work_dir: Path) -> LocalCluster:

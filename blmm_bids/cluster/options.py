@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from blmm_bids.cluster.machine import usable_cpus, usable_memory
 from blmm_bids.cluster.memory import format_memory
@@ -17,7 +18,7 @@ DRIVER_BYTES = 300 * 2**20
 # The same without a scheduler, beyond what any worker needs.
 _ALONE_BYTES = 120 * 2**20
 # Below this a worker holds its libraries and hardly any data; fewer workers are better then.
-_MIN_WORKER_BYTES = 320 * 2**20
+MIN_WORKER_BYTES = 320 * 2**20
 
 
 @dataclass(frozen=True)
@@ -29,26 +30,39 @@ class ClusterOptions:
     backend : str
         One of `blmm_bids.cluster.BACKENDS`.
     n_procs : int, optional
-        Worker processes on this machine; as many as processors by default.
+        Worker processes on this machine, as many as processors by default; on a cluster those of one job.
     mem_bytes : int, optional
-        Total for this machine, scheduler included; 90 % of what is available by default.
-    config_file : Path, optional
-        dask-jobqueue's own YAML.
+        Total for this machine, scheduler included, 90 % of what is available by default; on a cluster that
+        of one job.
+    config : Mapping
+        Content of dask-jobqueue's own YAML.
     n_workers : int, optional
         Workers to ask a scheduler for.
     adapt : (int, int), optional
         Fewest and most workers to ask a scheduler for.
     scheduler_file : Path, optional
-        Of an external dask scheduler.
+        Of an external dask scheduler: connected to where it exists, else written.
+    write_worker_script : bool
+        Write a job script that starts workers of an external scheduler.
+    submit_via : str, optional
+        ``ssh:HOST``, where the scheduler's commands are run.
+    worker_timeout : float, optional
+        Seconds without a worker after which the run is given up.
+    paths : tuple of Path
+        What workers read and write, for jobs that enter a container.
     """
 
     backend: str = "local"
     n_procs: int | None = None
     mem_bytes: int | None = None
-    config_file: Path | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
     n_workers: int | None = None
     adapt: tuple[int, int] | None = None
     scheduler_file: Path | None = None
+    write_worker_script: bool = False
+    submit_via: str | None = None
+    worker_timeout: float | None = None
+    paths: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,7 @@ def local_resources(options: ClusterOptions) -> LocalResources:
         msg = f"--nprocs {options.n_procs}: wanted at least 1"
         raise UsageError(msg)
     if options.n_procs is None:
-        affordable = (mem_bytes - DRIVER_BYTES) // _MIN_WORKER_BYTES
+        affordable = (mem_bytes - DRIVER_BYTES) // MIN_WORKER_BYTES
         n_workers = max(min(usable_cpus(), affordable), 1)
     else:
         n_workers = options.n_procs

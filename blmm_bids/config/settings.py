@@ -146,6 +146,12 @@ class Settings:
         """The spec's nodes with the command line's contrasts."""
         return tuple(replace(node, contrasts=(*node.contrasts, *self.contrasts)) for node in self.spec.nodes)
 
+    @property
+    def worker_paths(self) -> tuple[Path, ...]:
+        """Directories that workers read and write: the datasets, OUTPUT_DIR and the working directory."""
+        datasets = (self.dataset.bids_dir, *(path for _, path in self.dataset.derivatives))
+        return (*datasets, self.output_dir, self.work.work_dir)
+
     def as_mapping(self) -> dict[str, Any]:
         """Give the settings as JSON can hold them, for ``logs/settings.json``; a path is its name alone."""
         return {

@@ -182,10 +182,8 @@ def plan_work(
         )
         raise UsageError(msg)
     batch_obs = _batch_obs(work, (spare - gather_fixed) // per_obs, n_workers)
-    block_voxels = min(spare // per_voxel, max_block_voxels or _MAX_BLOCK_VOXELS, _MAX_BLOCK_VOXELS)
-    block_voxels = min(block_voxels, max(_ceil(work.n_voxels, _BLOCKS_PER_WORKER * n_workers), _LANES))
-    if block_voxels > _LANES:
-        block_voxels -= block_voxels % _LANES
+    longest = min(spare // per_voxel, max_block_voxels or _MAX_BLOCK_VOXELS, _MAX_BLOCK_VOXELS)
+    block_voxels = _block_voxels(work, longest, n_workers)
     if earlier_cut is not None and min(earlier_cut) > 0:
         earlier_obs, earlier_voxels = earlier_cut
         if gather_fixed + earlier_obs * per_obs <= spare and earlier_voxels * per_voxel <= spare:
@@ -209,6 +207,16 @@ def _batch_obs(work: WorkSize, affordable: int, n_workers: int) -> int:
     n_batches = max(_ceil(work.n_obs, min(affordable, useful)), _BATCHES_PER_WORKER * n_workers)
     n_batches = _ceil(n_batches, n_workers) * n_workers
     return _ceil(work.n_obs, min(n_batches, work.n_obs))
+
+
+def _block_voxels(work: WorkSize, longest: int, n_workers: int) -> int:
+    """Voxels a block, in whole lanes: as many blocks for one worker as for another, and a few for each."""
+    if longest < _LANES:
+        return longest
+    n_units = _ceil(work.n_voxels, _LANES)
+    n_blocks = max(_ceil(n_units, longest // _LANES), _BLOCKS_PER_WORKER * n_workers)
+    n_blocks = _ceil(n_blocks, n_workers) * n_workers
+    return _ceil(n_units, n_blocks) * _LANES
 
 
 def _gather_fixed_bytes(work: WorkSize) -> int:

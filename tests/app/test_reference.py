@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ import statsmodels.api as sm
 import yaml
 
 from blmm_bids.cli import main_fit
+from tests.cluster import fake_scheduler
 
 N_IMAGES = 24
 SHAPE = (3, 2, 2)
@@ -123,6 +126,20 @@ def test_run_reference__refuses_with_a_message(study, tmp_path, capsys, fields, 
     folder, _, _ = study
     assert fit(folder, tmp_path / "bad", expect=code, **fields) == {}
     assert word in capsys.readouterr().err
+
+
+def test_run_reference__runs_in_jobs(study, tmp_path, monkeypatch, checkout):
+    folder, _, _ = study
+    state = tmp_path / "scheduler"
+    monkeypatch.setenv("PATH", f"{fake_scheduler.install(state)}:{os.environ['PATH']}")
+    monkeypatch.setenv(fake_scheduler.STATE, str(state))
+    monkeypatch.setenv("PYTHONPATH", str(checkout))
+    here = fit(folder, tmp_path / "here")
+    there = fit(folder, tmp_path / "there", clusterType="SLURM", numNodes=2)
+    assert fake_scheduler.job_ids(state) == {"1", "2"}
+    assert here.keys() == there.keys()
+    for name, values in here.items():
+        np.testing.assert_array_equal(there[name], values)
 
 
 def test_run_reference__equals_lmer_on_real_images(tmp_path, shared_data):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import engine
+from benchmarks import engine, whole_run
 from tests.benchmarks.columns import read_tables
 
 
@@ -17,7 +17,12 @@ def test_main__prints_a_row_a_design(capsys) -> None:
 
 def test_docs__have_a_place_for_every_table(checkout) -> None:
     places = {
-        "performance.md": ("engine", "startup", "head-to-head"),
+        "performance.md": (
+            "engine",
+            "startup",
+            "head-to-head",
+            *(f"whole-run-{name}" for tables in whole_run.TABLES.values() for name in tables),
+        ),
         "calibration.md": ("calibration", "coverage"),
     }
     for page, names in places.items():

@@ -59,3 +59,8 @@ def slow(item):
 
 def count_bytes(item, blob):
     return len(blob) + item
+
+
+def nap(item):
+    time.sleep(0.4)
+    return item

@@ -7,17 +7,10 @@ import sys
 
 import pytest
 
-from blmm_bids.cluster import BACKENDS, ClusterOptions, open_cluster
+from blmm_bids.cluster import BACKENDS, ClusterOptions, open_cluster, plan_cluster
 from blmm_bids.errors import UsageError
 
-
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "local"])
-def test_open_cluster__names_backends_to_come(tmp_path, backend):
-    with (
-        pytest.raises(UsageError, match=f"--cluster {backend}: comes with the cluster backends"),
-        open_cluster(ClusterOptions(backend=backend), tmp_path),
-    ):
-        pass
+GB = 2**30
 
 
 @pytest.mark.parametrize(
@@ -28,11 +21,22 @@ def test_open_cluster__unknown_backend(tmp_path, backend, words):
         pass
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_plan_cluster__starts_nothing(tmp_path, backend):
+    options = ClusterOptions(
+        backend=backend, n_procs=2, mem_bytes=4 * GB, scheduler_file=tmp_path / "scheduler.json"
+    )
+    planned = plan_cluster(options, tmp_path)
+    assert planned.n_workers == (2 if backend == "local" else 4)
+    assert GB < planned.bytes_per_worker < 2 * GB
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_cluster__imports_dask_only_to_run():
     code = (
         "import sys; from pathlib import Path; import blmm_bids.cluster as c\n"
         "with c.open_cluster(c.ClusterOptions(n_procs=1), Path('.')) as runner:\n"
         "    assert [r for r in runner.map(abs, [-1], label='item')] == [(0, 1)]\n"
-        "sys.exit(bool({'dask', 'distributed', 'numpy'} & set(sys.modules)))"
+        "sys.exit(bool({'dask', 'dask_jobqueue', 'distributed', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

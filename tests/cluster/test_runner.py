@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from distributed import Future
 
 from blmm_bids.cluster import ClusterOptions, SynchronousRunner, open_cluster
-from blmm_bids.cluster.local import WORKER_ENVIRONMENT
+from blmm_bids.cluster.dask_config import WORKER_ENVIRONMENT
 from blmm_bids.errors import DataError, TemporaryError
 from tests.cluster import tasks
 
@@ -24,11 +27,11 @@ def cluster(tmp_path_factory):
     work = tmp_path_factory.mktemp("work dir")
     patch = pytest.MonkeyPatch()
     patch.setenv("HOME", str(home))
-    handler = signal.getsignal(signal.SIGINT)
+    handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
     with open_cluster(ClusterOptions(n_procs=2, mem_bytes=2 * 2**30), work) as runner:
-        assert signal.getsignal(signal.SIGINT) is handler
         yield runner
     patch.undo()
+    assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert list(home.iterdir()) == []
 
 
@@ -91,7 +94,7 @@ def test_open_cluster__sets_the_environment_before_workers_start(cluster):
 def test_map__sends_large_shared_arguments(cluster, caplog):
     blob = b"x" * 20_000_000
     assert dict(cluster.map(tasks.count_bytes, range(4), label="item", shared=(blob,)))[3] == 20_000_003
-    assert not caplog.records
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_map__retries_items_of_killed_workers(cluster, tmp_path):
@@ -119,8 +122,9 @@ def _start_endless_run(directory, checkout):
         f"        with open_cluster(options, Path({str(directory)!r})) as runner:\n"
         "            for index, pid in runner.map(process_id, iter(int, 1), label='item'):\n"
         "                print(pid, flush=True)\n"
-        "    except KeyboardInterrupt:\n"
+        "    except KeyboardInterrupt as error:\n"
         "        print('interrupted', flush=True)\n"
+        "        raise SystemExit(getattr(error, 'exit_code', 0)) from None\n"
     )
     return subprocess.Popen(
         [sys.executable, str(script)],
@@ -133,23 +137,42 @@ def _start_endless_run(directory, checkout):
     )
 
 
-def test_open_cluster__ends_soon_after_an_interrupt(tmp_path, checkout):
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 75)])
+def test_open_cluster__ends_soon_after_a_signal(tmp_path, checkout, signum, code):
     process = _start_endless_run(tmp_path, checkout)
     workers = {int(process.stdout.readline()) for _ in range(20)}
-    # A terminal sends the signal to every process of the group, workers included. A single interrupt was
-    # seen to go unheeded in two of some thirty runs, for a reason not found yet; a person presses again.
-    for _ in range(3):
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            out, err = process.communicate(timeout=10)
-            break
-        except subprocess.TimeoutExpired:
-            continue
-    else:
-        pytest.fail("still running 10 s after the third interrupt")
+    # A terminal sends the signal to every process of the group, workers included.
+    os.killpg(process.pid, signum)
+    out, err = process.communicate(timeout=30)
     assert out.rstrip().endswith("interrupted"), err
-    assert process.returncode == 0
+    assert process.returncode == code
     assert not any(_is_alive(pid) for pid in workers)
+
+
+def test_map__heeds_an_interrupt_that_python_drops(tmp_path, monkeypatch):
+    """One that arrives while a future is deleted: what its handler raises there is only printed."""
+    dropped = []
+    delete = Future.__del__
+
+    def interrupted(self):
+        if not dropped and threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGINT)
+        delete(self)
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda hook: dropped.append(hook.exc_type))
+    options = ClusterOptions(n_procs=2, mem_bytes=2 * 2**30)
+    done = []
+
+    def endless(runner):
+        for index, _ in runner.map(tasks.add, iter(int, 1), label="item"):
+            done.append(index)
+            if len(done) == 10:
+                monkeypatch.setattr(Future, "__del__", interrupted)
+
+    with pytest.raises(KeyboardInterrupt), open_cluster(options, tmp_path) as runner:
+        endless(runner)
+    assert dropped == [KeyboardInterrupt]
+    assert len(done) < 20
 
 
 def _is_alive(pid):

@@ -44,6 +44,15 @@ def test_plan_work__keeps_files_few_and_workers_busy():
     assert plan.n_blocks >= 16
 
 
+@pytest.mark.parametrize(("n_voxels", "n_workers"), [(222_517, 2), (230_000, 3), (215_131, 8)])
+@pytest.mark.parametrize("bytes_per_worker", [GB // 2, 2 * GB])
+def test_plan_work__gives_each_worker_as_many_blocks(n_voxels, n_workers, bytes_per_worker):
+    plan = plan_work(WorkSize(1000, n_voxels, 4, 3_610_868), bytes_per_worker, n_workers)
+    assert plan.n_blocks % n_workers == 0
+    sizes = [block.size for block in plan.blocks]
+    assert max(sizes) - min(sizes) <= 2 * 64
+
+
 def test_plan_work__more_than_one_batch_for_few_images():
     assert plan_work(WorkSize(36, 1685, 4, 30_000), GB, 2).n_batches == 4
     assert plan_work(WorkSize(1, 1, 4, 30_000), GB, 2).n_batches == 1

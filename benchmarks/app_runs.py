@@ -1,0 +1,195 @@
+"""Runs of the whole BIDS App on made-up scans, measured from outside.
+
+Linux only: memory is read from ``/proc``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.scans import Scans, image_paths, write_scans
+from benchmarks.watching import Usage, run_watched
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+APP = CHECKOUT / "bids_app_run.py"
+X = [1, "time", "age", "sex"]
+CONTRASTS: list[dict[str, Any]] = [
+    {"Name": "time", "ConditionList": ["time"], "Weights": [1], "Test": "t"},
+    {"Name": "any", "ConditionList": ["age", "sex[T.M]"], "Weights": [[1, 0], [0, 1]], "Test": "F"},
+]
+# The moments between which the stages of the app lie, by what its log says then.
+MARKS = {
+    "start-up": r"  work: ",
+    "reading": r"images read: (\d+) of \1\b",
+    "fitting": r"voxels fitted: (\d+) of \1\b",
+    "writing": r"done in ",
+}
+LOG_LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}) \w+ (.*)")
+WORK_LINE = re.compile(r"  work: (\d+) candidate voxels in .*, (\S+ [MG]B) a worker")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is run.
+
+    Attributes
+    ----------
+    group : str
+        The table that it is for.
+    n_images : int
+        Four a subject.
+    shape : str
+        Voxels along each axis.
+    random : str
+        Random term.
+    n_procs : int
+        Of the app, and of the plain loop beside it.
+    mem : str
+        The app's ``--mem``; empty for its default.
+    repeats : int
+        Times that it is measured; the least counts.
+    with_loop : bool
+        Whether the plain loop is measured in turn with it.
+    n_distinct : int
+        Images with values of their own.
+    """
+
+    group: str
+    n_images: int
+    shape: str
+    random: str = "(1 | subject)"
+    n_procs: int = 2
+    mem: str = ""
+    repeats: int = 1
+    with_loop: bool = False
+    n_distinct: int = 200
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a case took.
+
+    Attributes
+    ----------
+    case : Case
+    wall, cpu : float
+        Seconds; the least of the repeats, each for itself.
+    peak_bytes : int
+        Largest memory of all processes together, over the repeats.
+    stages : dict
+        Seconds of each stage in the repeat with the least wall time.
+    n_voxels : int
+        Candidates for the mask.
+    worker_memory : str
+        Memory a worker that the app announced.
+    disk_bytes : int
+        Working files at the end.
+    loop_wall, loop_cpu : float or None
+        Of the plain loop.
+    """
+
+    case: Case
+    wall: float
+    cpu: float
+    peak_bytes: int
+    stages: dict[str, float]
+    n_voxels: int
+    worker_memory: str
+    disk_bytes: int
+    loop_wall: float | None = None
+    loop_cpu: float | None = None
+
+
+def measure(case: Case, directory: Path) -> Run:
+    """Make the dataset unless it is there, warm the page cache, and run the app, in turn with the loop."""
+    root = dataset(case, directory)
+    loops: list[tuple[float, float]] = []
+    usages: list[Usage] = []
+    stages: list[dict[str, float]] = []
+    for _ in range(case.repeats):
+        if case.with_loop:
+            command = [sys.executable, "-m", "benchmarks.plain_loop", str(root / "list.txt")]
+            usage = run_watched([*command, str(case.n_procs)])
+            loops.append((float(usage.output.split()[-1]), usage.cpu))
+        usages.append(run_app(case, root))
+        stages.append(stage_seconds(read_log(root), usages[-1]))
+    best = min(range(case.repeats), key=lambda repeat: usages[repeat].wall)
+    work = next(match for _, text in read_log(root) if (match := WORK_LINE.match(text)))
+    return Run(
+        case,
+        wall=usages[best].wall,
+        cpu=min(usage.cpu for usage in usages),
+        peak_bytes=max(usage.peak_bytes for usage in usages),
+        stages=stages[best],
+        n_voxels=int(work[1]),
+        worker_memory=work[2],
+        disk_bytes=sum(path.stat().st_size for path in (root / "work").rglob("*") if path.is_file()),
+        loop_wall=min((wall for wall, _ in loops), default=None),
+        loop_cpu=min((cpu for _, cpu in loops), default=None),
+    )
+
+
+def dataset(case: Case, directory: Path) -> Path:
+    """Make the dataset of a case unless it is there, and read it once; its place."""
+    x, y, z = (int(n) for n in case.shape.split("x"))
+    scans = Scans(case.n_images, (x, y, z), case.n_distinct)
+    root = directory.absolute() / f"{case.n_images}x{case.shape}"
+    if not (root / "made").exists():
+        shutil.rmtree(root, ignore_errors=True)
+        print(f"making {case.n_images} images of {case.shape} in {root}", file=sys.stderr, flush=True)
+        write_scans(root / "scans", scans)
+        (root / "made").touch()
+    paths = image_paths(root / "scans", scans)
+    (root / "list.txt").write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
+    for path in paths:
+        path.read_bytes()
+    return root
+
+
+def run_app(case: Case, root: Path) -> Usage:
+    """Run the app from nothing, numba's cache apart."""
+    for place in (root / "out", root / "work"):
+        shutil.rmtree(place, ignore_errors=True)
+    model = root / "model.json"
+    model.write_text(json.dumps(model_spec(case.random)), encoding="utf-8")
+    command = [sys.executable, str(APP), str(root / "scans"), str(root / "out"), "group"]
+    command += ["--model", str(model), "--work-dir", str(root / "work"), "--nprocs", str(case.n_procs)]
+    command += ["--mask", str(root / "mask.nii.gz"), *(["--mem", case.mem] if case.mem else [])]
+    return run_watched(command)
+
+
+def model_spec(random: str) -> dict[str, Any]:
+    """BIDS Stats Model with one random term."""
+    model = {"Type": "glm", "X": X, "Software": {"blmm": {"RandomEffects": [random]}}}
+    node = {"Level": "Dataset", "Name": "group", "Model": model, "Contrasts": CONTRASTS}
+    return {
+        "Name": "whole run",
+        "BIDSModelVersion": "1.0.0",
+        "Input": {"task": ["rest"]},
+        "Nodes": [node],
+    }
+
+
+def read_log(root: Path) -> list[tuple[float, str]]:
+    """Seconds since the epoch and text of each line of the app's log."""
+    lines = (root / "out" / "logs" / "blmm_bids.log").read_text("utf-8").splitlines()
+    return [
+        (datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").timestamp() + int(match[2]) / 1000, match[3])
+        for line in lines
+        if (match := LOG_LINE.match(line))
+    ]
+
+
+def stage_seconds(log: list[tuple[float, str]], usage: Usage) -> dict[str, float]:
+    """Seconds of each stage, from the times in the app's log."""
+    last = (max(when for when, text in log if re.match(pattern, text)) for pattern in MARKS.values())
+    moments = [usage.started, *last]
+    stages = {name: moments[i + 1] - moments[i] for i, name in enumerate(MARKS)}
+    return stages | {"exit": usage.started + usage.wall - moments[-1]}

@@ -1,0 +1,78 @@
+"""dask's configuration for a run: a user's YAML and ours, and nothing left behind."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import dask.config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from types import ModuleType
+
+# An item that was on this many workers when they died is given up.
+MAX_LOST_WORKERS = 3
+# One worker is one processor: threads of numerical libraries would only compete.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "BLIS_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    # dask's own setting hands every few MB back to the system at once, only to fault them in again for
+    # the next image: twice the processor time. These are glibc's limits, without their slow start.
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20),
+}
+# What every cluster of ours needs from dask's configuration, in the main process and in workers.
+DASK_CONFIG = {
+    "distributed.scheduler.allowed-failures": MAX_LOST_WORKERS - 1,
+    # Our arrays are inside running tasks: there is nothing to spill, and a paused worker would wait for ever.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    # Shared arguments of some tens of MB are meant to be sent.
+    "distributed.admin.large-graph-warning-threshold": "2GB",
+    # Before the process starts: its allocator and its libraries look only then.
+    "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+}
+
+
+@contextmanager
+def dask_settings(user: Mapping[str, Any], scratch: Path) -> Iterator[None]:
+    """Lay a user's YAML, then our settings, over dask's configuration until the context ends.
+
+    Parameters
+    ----------
+    user : Mapping
+        Content of a file in dask's own schema.
+    scratch : Path
+        Where dask may write.
+    """
+    merged = dask.config.merge(dask.config.config, dict(user))
+    with dask.config.set(merged), dask.config.set({**DASK_CONFIG, "temporary-directory": str(scratch)}):
+        yield
+
+
+def import_jobqueue() -> ModuleType:
+    """Import dask-jobqueue without its two side effects.
+
+    It replaces the handler of SIGINT, and it writes ``jobqueue.yaml`` below the user's home.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    write_defaults = dask.config.ensure_file
+    dask.config.ensure_file = _write_nothing
+    try:
+        import dask_jobqueue
+    finally:
+        dask.config.ensure_file = write_defaults
+        signal.signal(signal.SIGINT, handler)
+    return dask_jobqueue
+
+
+def _write_nothing(source: str, destination: str | None = None, comment: bool = True) -> None:  # noqa: FBT001, FBT002
+    """Stand in for `dask.config.ensure_file`."""
