@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-cluster test-container lint boutiques bench lock clean FORCE
+.PHONY: help setup setup-dev demo test test-cluster test-container test-faults lint boutiques bench lock clean FORCE
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -32,6 +32,9 @@ test-cluster: $(DEV)  ## the same on a real Slurm and Grid Engine of this machin
 
 test-container: $(DEV)  ## build the images and run them; see containers/README.md
 	@$(BIN)/python -m pytest -m container $(PYTEST_ARGS)
+
+test-faults: $(DEV)  ## kill, fill up and fuzz whole runs: half an hour; as root, with small disks too
+	@$(BIN)/python -m pytest -m faults -s $(PYTEST_ARGS)
 
 lint: $(DEV)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/python -m ruff check --quiet .

@@ -141,6 +141,9 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
         "--bids-database-dir", type=Path, metavar="PATH", help="pybids database, made if absent"
     )
     group.add_argument("--participants-tsv", type=Path, metavar="FILE", help="in place of the datasets' own")
+    group.add_argument(
+        "--table-encoding", default="utf-8-sig", metavar="NAME", help="of TSV files that are not in UTF-8"
+    )
     group.add_argument("--skip-bids-validation", action="store_true", help="accept an undescribed dataset")
     group.add_argument("--validate", action="store_true", help="run bids-validator-deno on BIDS_DIR first")
 
@@ -237,6 +240,7 @@ def _run_app(arguments: list[str]) -> int:
 def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     """Turn parsed arguments into the run's settings."""
     from blmm_bids.bids.dataset import DatasetOptions
+    from blmm_bids.bids.tsv import check_encoding
     from blmm_bids.config.files import read_mapping, read_model_spec
     from blmm_bids.config.settings import Filters, MaskOptions, Settings, WorkOptions, parse_outputs
     from blmm_bids.design.contrast_spec import parse_contrast_option
@@ -260,6 +264,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
             participants_tsv=args.participants_tsv,
             input_masks=args.input_masks,
             skip_validation=args.skip_bids_validation,
+            table_encoding=check_encoding(args.table_encoding),
         ),
         work=WorkOptions(
             work_dir=(args.work_dir or output_dir / ".work").absolute(),

@@ -77,6 +77,10 @@ class TemporaryError(BlmmError):
     exit_code = 75
 
 
+class ExhaustedError(TemporaryError):
+    """An item killed one worker after the other, most often for want of memory: it may be cut smaller."""
+
+
 class TerminatedError(KeyboardInterrupt):
     """SIGTERM arrived, as it does before a walltime ends; not an Exception, so that nothing swallows it.
 

@@ -13,30 +13,42 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from blmm_bids.app.comparison import FinishedUnit, write_comparisons
+from blmm_bids.app.directories import opened_directories, places_of
 from blmm_bids.app.disk import announce_series, check_working_files
 from blmm_bids.app.summary import show_units, write_dry_run
 from blmm_bids.app.validation import validate_input
+from blmm_bids.app.variables import table_faults, with_qualified
 from blmm_bids.bids.dataset import find_observations, group_observations
 from blmm_bids.bids.observations import Observations
 from blmm_bids.cluster import Runner, open_cluster, plan_cluster
 from blmm_bids.config.settings import Settings
 from blmm_bids.design.build import BuiltDesign, build_design
 from blmm_bids.design.spec import NodeSpec
-from blmm_bids.errors import BlmmError, DataError, OutputError, StorageError, TemporaryError
+from blmm_bids.errors import BlmmError, DataError, StorageError, TemporaryError
 from blmm_bids.images.grid import Grid, read_grid
 from blmm_bids.images.masks import read_mask, template_mask
 from blmm_bids.images.reader import MissingRule
+from blmm_bids.outputs.changes import FitRecord, load_records
 from blmm_bids.outputs.description import write_description
+from blmm_bids.outputs.manifest import Manifest
 from blmm_bids.outputs.records import RunOutputs, UnitOutputs, UnitResult
 from blmm_bids.outputs.registry import OutputOptions
 from blmm_bids.outputs.workdir import WorkDir
-from blmm_bids.outputs.write import check_names, leftover_files, write_unit
+from blmm_bids.outputs.write import check_names, leftover_files, planned_files, write_unit
 from blmm_bids.report.page import write_reports
-from blmm_bids.stages import Prepared, Problem, fit_blocks, gather, plan_fit, prepare
+from blmm_bids.stages import (
+    Prepared,
+    Problem,
+    fit_blocks,
+    gather_smaller,
+    note_cut,
+    note_fits,
+    plan_fit,
+    prepare,
+)
 from blmm_bids.stats.model import FitOptions, IntArray
 
 LOGGER = logging.getLogger(__name__)
@@ -88,16 +100,22 @@ def run(settings: Settings) -> int:
         With the exit code that its class has.
     """
     started = time.monotonic()
-    failures: list[str] = []
     # 1. The dataset and the model: everything that can be refused is refused here.
     if settings.validate:
         validate_input(settings.dataset.bids_dir)
     for notice in settings.spec.notices:
         LOGGER.warning("%s", notice)
-    work_dir = None if settings.dry_run else _open_directories(settings)
+    directories = nullcontext(None) if settings.dry_run else opened_directories(settings)
+    with directories as work_dir:
+        return _run(settings, work_dir, started)
+
+
+def _run(settings: Settings, work_dir: WorkDir | None, started: float) -> int:
+    failures: list[str] = []
     scratch = settings.work.work_dir if work_dir is None else work_dir.scratch
+    earlier = {} if work_dir is None else load_records(work_dir.path)
     with _cluster(settings, scratch, dry_run=settings.dry_run) as runner:
-        units = _prepare_units(settings, runner, failures)
+        units = _prepare_units(settings, runner, failures, earlier)
         run_outputs = _run_outputs(settings, units)
         planned = [_unit_outputs(settings, unit, unit.prepared.voxels) for unit in units]
         check_names(planned)
@@ -109,14 +127,21 @@ def run(settings: Settings) -> int:
             write_dry_run(settings.output_dir, units)
             return 1 if failures else 0
         # 2. Gather, fit and write, one unit after the other.
-        write_description(run_outputs)
+        note_fits(work_dir, {unit.title: (unit.prepared, unit.built.formula_text) for unit in units})
+        manifest = Manifest(settings.output_dir, planned_files(run_outputs, planned))
+
+        def begin() -> None:
+            # Not before there are results: until then OUTPUT_DIR may hold an earlier run's, whole.
+            if manifest.begin():
+                manifest.add(write_description(run_outputs))
+
         finished: list[FinishedUnit] = []
         for unit in units:
             done = _attempt(
                 unit.title,
                 failures,
                 len(units),
-                lambda u=unit: _fit_unit(settings, u, runner, work_dir, run_outputs),  # type: ignore[misc]
+                lambda u=unit: _fit_unit(settings, u, runner, work_dir, run_outputs, begin),  # type: ignore[misc]
             )
             if done is not None:
                 finished.append(done)
@@ -128,31 +153,12 @@ def run(settings: Settings) -> int:
             lambda: write_comparisons(run_outputs, finished, runner, work_dir),
         )
     # 4. What describes all of them.
-    _finish(run_outputs, [unit.result for unit in finished], compared or [], started)
+    _finish(run_outputs, [unit.result for unit in finished], compared or [], started, manifest, failures)
     if settings.work.clean and not failures:
         work_dir.remove()
     for failure in failures:
         LOGGER.error("failed: %s", failure)
     return 1 if failures else 0
-
-
-def _open_directories(settings: Settings) -> WorkDir:
-    """Make OUTPUT_DIR with its log, and the working directory."""
-    logs = settings.output_dir / "logs"
-    try:
-        logs.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(logs / "blmm_bids.log", mode="w", encoding="utf-8")
-    except OSError as error:
-        msg = (
-            f"OUTPUT_DIR {settings.output_dir} cannot be written: {error.strerror or error}; name another one"
-        )
-        raise OutputError(msg) from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger("blmm_bids").addHandler(handler)
-    work_dir = WorkDir.open(settings.work.work_dir)
-    if not settings.work.resume:
-        work_dir.prune()
-    return work_dir
 
 
 def _cluster(settings: Settings, scratch: Path, *, dry_run: bool) -> AbstractContextManager[Runner]:
@@ -163,7 +169,9 @@ def _cluster(settings: Settings, scratch: Path, *, dry_run: bool) -> AbstractCon
     return open_cluster(options, scratch)
 
 
-def _prepare_units(settings: Settings, runner: Runner, failures: list[str]) -> list[Unit]:
+def _prepare_units(
+    settings: Settings, runner: Runner, failures: list[str], earlier: Mapping[str, FitRecord]
+) -> list[Unit]:
     """Observations, designs and headers of every node and group."""
     found: dict[tuple[str, ...], Observations] = {}
     units: list[Unit] = []
@@ -181,7 +189,7 @@ def _prepare_units(settings: Settings, runner: Runner, failures: list[str]) -> l
             title(node, group),
             failures,
             len(planned),
-            lambda n=node, g=group, o=observations: _prepare_unit(settings, runner, n, g, o),  # type: ignore[misc]
+            lambda n=node, g=group, o=observations: _prepare_unit(settings, runner, n, g, o, earlier),  # type: ignore[misc]
         )
         if unit is not None:
             units.append(unit)
@@ -206,9 +214,16 @@ def _attempt(name: str, failures: list[str], n_units: int, make: Callable[[], Re
 
 
 def _prepare_unit(
-    settings: Settings, runner: Runner, node: NodeSpec, group: Mapping[str, str], observations: Observations
+    settings: Settings,
+    runner: Runner,
+    node: NodeSpec,
+    group: Mapping[str, str],
+    observations: Observations,
+    earlier: Mapping[str, FitRecord],
 ) -> Unit:
-    built = build_design(node, _with_qualified(node, observations), observations.ambiguous)
+    built = build_design(
+        node, with_qualified(node, observations), observations.ambiguous, table_faults(observations)
+    )
     for warning in built.warnings:
         LOGGER.warning("%s: %s", title(node, group), warning)
     images = tuple(observations.paths[row] for row in built.rows)
@@ -235,20 +250,10 @@ def _prepare_unit(
         min_images=_min_images(settings, node, built.design.n_obs, built.design.n_fixef),
         series=settings.output_series,
     )
-    prepared = prepare(problem, runner, masks.affine_tolerance)
+    record = earlier.get(title(node, group))
+    cut = None if record is None else record.cut
+    prepared = prepare(problem, runner, masks.affine_tolerance, earlier_cut=cut)
     return Unit(node, group, observations, built, prepared)
-
-
-def _with_qualified(node: NodeSpec, observations: Observations) -> pd.DataFrame:
-    """Add a column under each qualified name (``participants.age``) that the node uses to the table."""
-    table = observations.table
-    used = f"{node.formula_text} {node.transformations}"
-    aliases = {
-        full: table[column]
-        for full, column in observations.qualified.items()
-        if full in used and full not in table.columns
-    }
-    return table.assign(**aliases) if aliases else table
 
 
 def _min_images(settings: Settings, node: NodeSpec, n_obs: int, n_fixef: int) -> int:
@@ -282,35 +287,46 @@ def _explicit_mask(settings: Settings, observations: Observations, grid: Grid) -
 
 
 def _fit_unit(
-    settings: Settings, unit: Unit, runner: Runner, work_dir: WorkDir, run_outputs: RunOutputs
+    settings: Settings,
+    unit: Unit,
+    runner: Runner,
+    work_dir: WorkDir,
+    run_outputs: RunOutputs,
+    before_writing: Callable[[], None],
 ) -> FinishedUnit:
     LOGGER.info("%s: %s", unit.title, unit.built.formula_text)
-    gathered = gather(runner, work_dir, unit.prepared)
-    fitted = plan_fit(work_dir, unit.prepared, gathered)
-    outputs = _unit_outputs(settings, unit, fitted.voxels)
+    prepared, gathered = gather_smaller(runner, work_dir, unit.prepared)
+    if prepared is not unit.prepared:
+        note_cut(work_dir, unit.title, prepared)
+    fitted = plan_fit(work_dir, prepared, gathered)
+    outputs = _unit_outputs(settings, unit, fitted.voxels, gathered.warnings)
     blocks = (fitted.block(span) for span in fit_blocks(runner, fitted))
-    result = write_unit(run_outputs, outputs, blocks, work_dir.scratch, fitted.slabs, runner.n_workers)
+    result = write_unit(
+        run_outputs, outputs, blocks, work_dir.scratch, fitted.slabs, runner.n_workers, before_writing
+    )
     n_maps = len(result.maps) + sum(series.n_maps for series in result.series)
     LOGGER.info("%s: %d maps in %s", unit.title, n_maps, result.directory)
     return FinishedUnit(unit.node.compare_with, fitted, result)
 
 
 def _run_outputs(settings: Settings, units: list[Unit]) -> RunOutputs:
-    observations = units[0].observations
+    observations, places = units[0].observations, places_of(settings)
     return RunOutputs(
         output_dir=settings.output_dir,
         name=settings.spec.name,
         settings=settings.as_mapping(),
         model_spec=settings.spec.source,
         sources=observations.sources,
-        command=settings.command,
+        command=places.hide_arguments(settings.command),
         description=settings.spec.description,
-        warnings=(*settings.spec.notices, *observations.warnings),
+        warnings=tuple(map(places.hide, (*settings.spec.notices, *observations.warnings))),
         environment=dict(os.environ),
     )
 
 
-def _unit_outputs(settings: Settings, unit: Unit, voxels: IntArray) -> UnitOutputs:
+def _unit_outputs(
+    settings: Settings, unit: Unit, voxels: IntArray, warnings: tuple[str, ...] = ()
+) -> UnitOutputs:
     problem, observations = unit.prepared.problem, unit.observations
     return UnitOutputs(
         node=unit.node.name,
@@ -336,11 +352,18 @@ def _unit_outputs(settings: Settings, unit: Unit, voxels: IntArray) -> UnitOutpu
         constant_entities=observations.constant_entities,
         group=unit.group,
         variables=unit.built.variables,
-        warnings=unit.built.warnings,
+        warnings=tuple(map(places_of(settings).hide, (*unit.built.warnings, *warnings))),
     )
 
 
-def _finish(run_outputs: RunOutputs, results: list[UnitResult], compared: list[Path], started: float) -> None:
+def _finish(
+    run_outputs: RunOutputs,
+    results: list[UnitResult],
+    compared: list[Path],
+    started: float,
+    manifest: Manifest,
+    failures: list[str],
+) -> None:
     """Texts and pages that need all results, and the closing lines."""
     if not results:
         return
@@ -348,6 +371,8 @@ def _finish(run_outputs: RunOutputs, results: list[UnitResult], compared: list[P
     for path in leftover_files(results, compared):
         LOGGER.warning("%s is of an earlier run; it does not belong to these results", path)
     pages = write_reports(run_outputs, results)
+    manifest.add([*(path for result in results for path in result.files), *compared, *pages])
+    manifest.finish(failures)
     LOGGER.info("done in %.1f s", time.monotonic() - started)
     for result in results:
         LOGGER.info("maps: %s", result.directory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,16 @@ from blmm_bids.errors import DataError
 from blmm_bids.images.grid import read_grid
 from blmm_bids.images.masks import read_mask
 from blmm_bids.images.reader import MissingRule
+from blmm_bids.outputs.changes import load_records
+from blmm_bids.outputs.lock import locked
 from blmm_bids.outputs.reference import check_outdir, remove_stale, write_reference_outputs
 from blmm_bids.outputs.workdir import WorkDir
-from blmm_bids.stages import Problem, fit, gather, prepare
+from blmm_bids.stages import Problem, fit, gather_smaller, note_cut, note_fits, prepare
 
 LOGGER = logging.getLogger(__name__)
 WORK_DIR = "blmm_work"
+# Of the one fit of a config file, in the working directory's record.
+TITLE = "the model"
 AFFINE_TOLERANCE = 1e-3
 
 
@@ -45,12 +50,27 @@ def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) ->
     config = read_reference_config(path)
     problem = _problem(config)
     check_outdir(config.outdir)
-    for name in remove_stale(config.outdir, config.path):
-        LOGGER.info("removed %s of an earlier run", name)
-    work = WorkDir.open(work_dir.absolute() if work_dir else config.outdir / WORK_DIR)
+    with ExitStack() as stack:
+        stack.enter_context(locked(config.outdir))
+        for name in remove_stale(config.outdir, config.path):
+            LOGGER.info("removed %s of an earlier run", name)
+        work = WorkDir.open(work_dir.absolute() if work_dir else config.outdir / WORK_DIR)
+        stack.enter_context(work.locked())
+        work.sweep()
+        _fit(config, problem, cluster, work)
+        work.sweep()
+        if work_dir is None:
+            work.remove()
+    LOGGER.info("done in %.1f s; maps: %s", time.monotonic() - started, config.outdir)
+    return 0
+
+
+def _fit(config: ReferenceConfig, problem: Problem, cluster: ClusterOptions, work: WorkDir) -> None:
+    earlier = load_records(work.path).get(TITLE)
     options = _cluster(config, cluster)
     with open_cluster(replace(options, paths=(*options.paths, work.path)), work.scratch) as runner:
-        prepared = prepare(problem, runner, AFFINE_TOLERANCE)
+        cut = None if earlier is None else earlier.cut
+        prepared = prepare(problem, runner, AFFINE_TOLERANCE, earlier_cut=cut)
         LOGGER.info(
             "%d images, %d fixed effects, %d random factors, %d candidate voxels in %d blocks",
             problem.design.n_obs,
@@ -59,15 +79,13 @@ def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) ->
             prepared.work.n_voxels,
             prepared.work.n_blocks,
         )
-        gathered = gather(runner, work, prepared)
+        note_fits(work, {TITLE: (prepared, config.path.name)})
+        prepared, gathered = gather_smaller(runner, work, prepared)
+        note_cut(work, TITLE, prepared)
         fitted = fit(runner, work, prepared, gathered)
         write_reference_outputs(
             config, problem.design, problem.contrasts, prepared.checked.grid, fitted.voxels, fitted.blocks()
         )
-    if work_dir is None:
-        work.remove()
-    LOGGER.info("done in %.1f s; maps: %s", time.monotonic() - started, config.outdir)
-    return 0
 
 
 def _problem(config: ReferenceConfig) -> Problem:

@@ -18,6 +18,7 @@ from blmm_bids.bids.observations import Observations, group_observations
 from blmm_bids.bids.roots import Root, find_roots
 from blmm_bids.bids.selection import Selection
 from blmm_bids.bids.tables import Table, read_tables
+from blmm_bids.bids.tsv import UTF_8
 from blmm_bids.errors import MissingInputError, NoMatchError
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class DatasetOptions:
         Whether to look for masks that come with the images.
     skip_validation : bool
         Accept datasets without a description.
+    table_encoding : str
+        Of the TSV files, where they are not in UTF-8.
     """
 
     bids_dir: Path
@@ -54,6 +57,7 @@ class DatasetOptions:
     participants_tsv: Path | None = None
     input_masks: Literal["auto", "none"] = "auto"
     skip_validation: bool = False
+    table_encoding: str = UTF_8
 
 
 def find_observations(
@@ -98,7 +102,7 @@ def find_observations(
     paths = tuple(image.path for image in images)
     masks, mask_warnings = _find_masks(options, roots, image_files, images)
     _check_content(dict.fromkeys((*paths, *(mask for found in masks for mask in found))))
-    tables = read_tables(listings, options.participants_tsv)
+    tables = read_tables(listings, options.participants_tsv, options.table_encoding)
     columns, table_warnings = join_tables(tables, images)
     without_images, people_warnings = _compare_participants(tables, images, selection)
     frame = build_frame(images, columns)
@@ -111,6 +115,8 @@ def find_observations(
         ambiguous=frame.ambiguous,
         qualified=frame.qualified,
         unusable=frame.unusable,
+        mixed=frame.mixed,
+        unlisted={name: frozenset(paths[row] for row in rows) for name, rows in frame.unlisted.items()},
         levels=frame.levels,
         sources={root.name: root.path for root in roots},
         without_images=without_images,

@@ -28,6 +28,8 @@ class Frame:
     ambiguous: Mapping[str, tuple[str, ...]]
     qualified: Mapping[str, str]
     unusable: Mapping[str, str]
+    mixed: Mapping[str, str]
+    unlisted: Mapping[str, tuple[int, ...]]
     levels: Mapping[str, tuple[str, ...]]
     warnings: tuple[str, ...]
 
@@ -55,6 +57,8 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
     ambiguous: dict[str, tuple[str, ...]] = {}
     qualified: dict[str, str] = {}
     unusable: dict[str, str] = {}
+    mixed: dict[str, str] = {}
+    unlisted: dict[str, tuple[int, ...]] = {}
     warnings: list[str] = []
     for name, owned in owners.items():
         usable = [column for column in owned if not column.conflict]
@@ -70,6 +74,10 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
                 warnings.append(f"{column.qualified} cannot be a variable: {column.conflict}")
             else:
                 qualified[column.qualified] = key
+                if column.mixture:
+                    mixed[column.qualified] = mixed[key] = column.mixture
+                if column.unlisted:
+                    unlisted[column.qualified] = unlisted[key] = column.unlisted
                 data[key] = _series(column)
     table = pd.DataFrame(data, index=pd.RangeIndex(len(images)))
     levels = {
@@ -77,7 +85,7 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
         for name, series in table.items()
         if isinstance(series.dtype, pd.CategoricalDtype)
     }
-    return Frame(table, entities, ambiguous, qualified, unusable, levels, tuple(warnings))
+    return Frame(table, entities, ambiguous, qualified, unusable, mixed, unlisted, levels, tuple(warnings))
 
 
 def _series(column: Column) -> Values:

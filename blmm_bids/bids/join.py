@@ -31,6 +31,10 @@ class Column:
     is_categorical : bool
     conflict : str
         Why the column cannot be used; empty if it can.
+    mixture : str
+        Which numbers and which text it has, where it has both without being declared; else empty.
+    unlisted : tuple of int
+        Images that no line of the table is about.
     """
 
     table: str
@@ -38,6 +42,8 @@ class Column:
     values: list[float | str | None]
     is_categorical: bool
     conflict: str = ""
+    mixture: str = ""
+    unlisted: tuple[int, ...] = ()
 
     @property
     def qualified(self) -> str:
@@ -64,11 +70,15 @@ def join_tables(tables: Sequence[Table], images: Sequence[BidsFile]) -> tuple[li
     for table in tables:
         warnings.extend(table.warnings)
         matches = _matches(table, images)
+        unlisted = tuple(image for image, rows in enumerate(matches) if not rows)
         for name in table.columns:
             typed, is_categorical, warning = _typed_values(table, name)
             if warning:
                 warnings.append(warning)
-            column = Column(table.name, name, [None] * len(images), is_categorical)
+            mixture = warning if is_categorical else ""
+            column = Column(
+                table.name, name, [None] * len(images), is_categorical, mixture=mixture, unlisted=unlisted
+            )
             columns.append(_joined(column, table, typed, matches, images))
     return columns, warnings
 
@@ -118,7 +128,7 @@ def _typed_values(table: Table, name: str) -> tuple[list[float | str | None], bo
     first = odd[0]
     warning = (
         f"'{name}' in {table.name} is categorical, for {len(odd)} of {n_filled} values are no numbers, "
-        f"the first being '{texts[first]}' ({table.rows[first].where}); write n/a for missing values"
+        f"the first being '{texts[first]}' ({table.rows[first].where}); write n/a where a value is missing"
     )
     return list(texts), True, warning
 

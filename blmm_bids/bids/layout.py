@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from blmm_bids.bids.names import CONFIG_FILE, DIRECTORY_KEYS, LONG_NAME, datatype_folders, parse_name
-from blmm_bids.errors import InvalidBIDSError
+from blmm_bids.errors import InvalidBIDSError, MissingInputError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -134,6 +134,11 @@ def walk_dataset(root: Path, exclude: Collection[Path] = ()) -> Listing:
     -------
     Listing
         Directories that cannot be read are named in its warnings.
+
+    Raises
+    ------
+    MissingInputError
+        A directory of a subject, session or node cannot be read: its images would be left out in silence.
     """
     collector = _Collector(root)
     warnings: list[str] = []
@@ -154,8 +159,18 @@ def walk_dataset(root: Path, exclude: Collection[Path] = ()) -> Listing:
                 for entry in entries:
                     _sort_entry(entry, directory, collector, real, linked)
         except OSError as error:
+            if directory.entities:
+                raise MissingInputError(_unreadable(directory, error)) from error
             warnings.append(f"{directory.path} cannot be read ({error.strerror}): what it holds is not used")
     return collector.listing(warnings)
+
+
+def _unreadable(directory: _Directory, error: OSError) -> str:
+    about = " ".join(f"{name} {label}" for name, label in directory.entities.items())
+    return (
+        f"{directory.path} cannot be read ({error.strerror}), and by its name it holds images of {about}. "
+        "Mend its permissions, or use a copy of the dataset without it."
+    )
 
 
 def _identity(path: str) -> tuple[int, int] | None:

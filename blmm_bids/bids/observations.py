@@ -43,6 +43,10 @@ class Observations:
         the bare name where that is unambiguous.
     unusable : mapping of str to str
         Columns that could not be joined -> why; they are absent from `table`.
+    mixed : mapping of str to str
+        Columns of numbers and text, undeclared -> what they hold; qualified names too.
+    unlisted : mapping of str to frozenset of Path
+        Columns -> images that no line of their table is about; qualified names too.
     levels : mapping of str to tuple of str
         Categorical columns -> categories.
     sources : mapping of str to Path
@@ -60,6 +64,8 @@ class Observations:
     ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     qualified: Mapping[str, str] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
+    mixed: Mapping[str, str] = field(default_factory=dict)
+    unlisted: Mapping[str, frozenset[Path]] = field(default_factory=dict)
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sources: Mapping[str, Path] = field(default_factory=dict)
     without_images: tuple[str, ...] = ()

@@ -70,6 +70,10 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         msg = f"{path} cannot be read ({error.strerror}). If it is a datalad link, run 'datalad get' on it."
         raise MissingInputError(msg) from error
+    except (ValueError, RecursionError) as error:
+        # Numbers of thousands of digits, brackets nested as deep.
+        msg = f"{path}: no JSON that can be read ({error}). Correct the file."
+        raise InvalidBIDSError(msg) from error
     if not isinstance(found, dict):
         msg = f"{path} holds a JSON {type(found).__name__}, but an object ({{...}}) was expected."
         raise InvalidBIDSError(msg)

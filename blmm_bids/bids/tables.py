@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from blmm_bids.bids.names import parse_name
 from blmm_bids.bids.roots import read_json
-from blmm_bids.bids.tsv import Tsv, read_tsv
+from blmm_bids.bids.tsv import UTF_8, Tsv, read_tsv
 from blmm_bids.errors import InvalidBIDSError, MissingInputError
 
 if TYPE_CHECKING:
@@ -83,13 +83,16 @@ class Table:
 class _Files:
     """What is collected for one table while its files are read."""
 
+    encoding: str = UTF_8
     rows: list[Row] = field(default_factory=list)
     described: set[str] = field(default_factory=set)
     sidecars: set[Path] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
 
-def read_tables(listings: Sequence[Listing], participants_tsv: Path | None = None) -> tuple[Table, ...]:
+def read_tables(
+    listings: Sequence[Listing], participants_tsv: Path | None = None, encoding: str = UTF_8
+) -> tuple[Table, ...]:
     """Read all tables of some datasets.
 
     Parameters
@@ -97,6 +100,8 @@ def read_tables(listings: Sequence[Listing], participants_tsv: Path | None = Non
     listings : sequence of Listing
     participants_tsv : Path, optional
         Read in place of the datasets' own participants.tsv.
+    encoding : str
+        Of all tables.
 
     Returns
     -------
@@ -110,7 +115,7 @@ def read_tables(listings: Sequence[Listing], participants_tsv: Path | None = Non
     MissingInputError
         `participants_tsv` does not exist, or a table cannot be read.
     """
-    found: dict[str, _Files] = defaultdict(_Files)
+    found: dict[str, _Files] = defaultdict(lambda: _Files(encoding))
     if participants_tsv is not None:
         if not participants_tsv.is_file():
             msg = f"--participants-tsv: {participants_tsv} does not exist. Check the path."
@@ -151,7 +156,7 @@ def _sidecars(file: BidsFile) -> list[Path]:
 def _add_file(
     files: _Files, path: Path, sidecars: Iterable[Path], key: str, entities: Mapping[str, str] = _NO_ENTITIES
 ) -> None:
-    tsv = read_tsv(path)
+    tsv = read_tsv(path, files.encoding)
     _check_keys(tsv, key)
     rows = _scans_rows(tsv, entities) if key == "filename" else _keyed_rows(tsv, entities)
     files.rows.extend(rows)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from blmm_bids.errors import InvalidBIDSError, MissingInputError
+from blmm_bids.errors import InvalidBIDSError, MissingInputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+UTF_8: Final = "utf-8-sig"
+_NAMES: Final = {UTF_8: "UTF-8"}
 MISSING: Final = frozenset({"", "n/a", "nan"})
 
 
@@ -38,19 +40,27 @@ class Tsv:
     lines: tuple[Line, ...]
 
 
-def read_tsv(path: Path) -> Tsv:
+def read_tsv(path: Path, encoding: str = UTF_8) -> Tsv:
     """Read a table; a byte-order mark, any line ending and empty lines are accepted.
+
+    Parameters
+    ----------
+    path : Path
+    encoding : str
+        Python's name of it, where the table is not in BIDS's UTF-8.
 
     Raises
     ------
     InvalidBIDSError
-        Not UTF-8, no header, a column twice, or a line with another number of cells; the message
-        names file and line.
+        Bytes of another encoding, no header, a column twice, or a line with another number of cells; the
+        message names file and line.
     MissingInputError
         The file cannot be read.
     """
     numbered = [
-        (number, line.split("\t")) for number, line in enumerate(_text_lines(path), start=1) if line.strip()
+        (number, line.split("\t"))
+        for number, line in enumerate(_text_lines(path, encoding), start=1)
+        if line.strip()
     ]
     if not numbered:
         msg = f"{path} is empty; a header line was expected."
@@ -61,19 +71,36 @@ def read_tsv(path: Path) -> Tsv:
     return Tsv(path, tuple(header), tuple(_line(path, header, number, row) for number, row in numbered[1:]))
 
 
-def _text_lines(path: Path) -> list[str]:
+def check_encoding(name: str) -> str:
+    """Take the name of an encoding of text.
+
+    Raises
+    ------
+    UsageError
+        Python knows none of that name.
+    """
+    try:
+        "".encode(name)
+    except LookupError as error:
+        msg = f"--table-encoding {name}: not an encoding of text; wanted utf-8, latin-1, cp1252, …"
+        raise UsageError(msg) from error
+    return name
+
+
+def _text_lines(path: Path, encoding: str) -> list[str]:
     try:
         raw = path.read_bytes()
     except OSError as error:
         msg = f"{path} cannot be read ({error.strerror}). If it is a datalad link, run 'datalad get' on it."
         raise MissingInputError(msg) from error
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         msg = (
-            f"{path}, line {line}: byte 0x{raw[error.start]:02x} is not UTF-8. "
-            "Save the file as UTF-8 (in a spreadsheet: 'Text, tab-separated, UTF-8')."
+            f"{path}, line {line}: byte 0x{raw[error.start]:02x} is not {_NAMES.get(encoding, encoding)}. "
+            "Save the file as UTF-8 (in a spreadsheet: 'Text, tab-separated, UTF-8'), or say what it is in: "
+            "--table-encoding latin-1."
         )
         raise InvalidBIDSError(msg) from error
     # Not str.splitlines: it also breaks at characters that may stand inside a cell.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker
+from distributed.comm.core import CommClosedError
 
 from blmm_bids.cluster.dask_config import MAX_LOST_WORKERS
 from blmm_bids.cluster.interrupts import Interrupts
 from blmm_bids.cluster.watchdog import Load, Watchdog
-from blmm_bids.errors import BlmmError, TemporaryError
+from blmm_bids.errors import BlmmError, ExhaustedError, TemporaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sized
@@ -28,6 +30,7 @@ Result = TypeVar("Result")
 
 # A worker finds its next item at hand when it finishes one.
 _IN_FLIGHT_PER_WORKER = 2
+_GONE = "the cluster was lost while it ran {label} by {label}; run the same command again and it resumes"
 _LOST = "{label} {index}: the cluster was lost while it ran; run the same command again and it resumes"
 
 # Seconds between two looks at signals and workers while nothing finishes.
@@ -105,9 +108,16 @@ class DaskRunner:
                 for next_index, next_item in islice(waiting, 1):
                     submit(next_index, next_item)
                 yield index, result
+        except Exception as error:
+            if isinstance(error, BlmmError) or self.client.status == "running":
+                raise
+            # Whatever dask says when the scheduler is gone, and it says many things.
+            raise TemporaryError(_GONE.format(label=label)) from error
         finally:
-            if running:
-                self.client.cancel(list(running))
+            if running and self.client.status == "running":
+                # A cluster that is lost meanwhile has nothing to take back, and its loss is said already.
+                with suppress(Exception):
+                    self.client.cancel(list(running))
 
     def _each_finished(
         self, finished: SimpleQueue[Future[Result]], running: Sized
@@ -177,7 +187,9 @@ def _result(future: Future[Result], label: str, index: int) -> Result:
             "of memory. Give them more (--mem, or fewer with --nprocs) and run the same command again: "
             "it resumes"
         )
-        raise TemporaryError(msg) from error
+        raise ExhaustedError(msg) from error
+    except CommClosedError as error:
+        raise TemporaryError(_LOST.format(label=label, index=index)) from error
     except (BlmmError, CancelledError):
         raise
     except Exception as error:

@@ -7,15 +7,19 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from blmm_bids.cluster.options import ClusterOptions, local_resources
+from blmm_bids.cluster.options import ClusterOptions, LocalResources, local_resources
 from blmm_bids.cluster.runner import Runner, SynchronousRunner
+from blmm_bids.errors import TemporaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from distributed import LocalCluster
+
     from blmm_bids.cluster.interrupts import Interrupts
 
+LOGGER = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 
 
@@ -36,31 +40,21 @@ def open_local(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) 
     ------
     UsageError
         Processes or memory that cannot be.
+    TemporaryError
+        Workers that die before they are ready.
     """
     resources = local_resources(options)
     if resources.n_workers == 1:
         yield SynchronousRunner(1, resources.bytes_per_worker)
         return
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     from blmm_bids.cluster.dask_config import dask_settings
     from blmm_bids.cluster.dask_runner import DaskRunner, dashboard_address
 
     with (
         dask_settings(options.config, work_dir),
-        LocalCluster(
-            n_workers=resources.n_workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=resources.bytes_per_worker,
-            host=_LOOPBACK,
-            dashboard_address=f"{_LOOPBACK}:0",
-            worker_dashboard_address=None,
-            local_directory=str(work_dir),
-            silence_logs=logging.CRITICAL,
-            # On a shared machine other users reach the loopback ports, and a scheduler runs what it is told.
-            security=True if find_spec("cryptography") else None,
-        ) as cluster,
+        _started_cluster(resources, work_dir) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield DaskRunner(
@@ -77,3 +71,34 @@ def plan_workers(options: ClusterOptions, work_dir: Path) -> tuple[int, int]:  #
     """Count the workers that there would be, and the bytes that each may use."""
     resources = local_resources(options)
     return resources.n_workers, resources.bytes_per_worker
+
+
+def _started_cluster(resources: LocalResources, work_dir: Path) -> LocalCluster:
+    """Start workers; once more where one dies before it is ready, which dask itself gives up on."""
+    from distributed import LocalCluster
+
+    for is_last in (False, True):
+        try:
+            return LocalCluster(
+                n_workers=resources.n_workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=resources.bytes_per_worker,
+                host=_LOOPBACK,
+                dashboard_address=f"{_LOOPBACK}:0",
+                worker_dashboard_address=None,
+                local_directory=str(work_dir),
+                silence_logs=logging.CRITICAL,
+                # On a shared machine other users reach the loopback ports, and a scheduler obeys anyone.
+                security=True if find_spec("cryptography") else None,
+            )
+        except RuntimeError as error:
+            if is_last:
+                break
+            LOGGER.warning("a worker died while it was starting (%s); starting all of them again", error)
+    msg = (
+        f"{resources.n_workers} workers could not be started: one of them died before it was ready, most "
+        "often for want of memory. Give more (--mem), or fewer workers (--nprocs), and run the same command "
+        "again"
+    )
+    raise TemporaryError(msg)

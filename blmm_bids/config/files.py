@@ -65,7 +65,7 @@ def read_mapping(path: Path, what: str) -> Mapping[str, Any]:
     try:
         text = content.decode("utf-8-sig")
         value = json.loads(text) if path.suffix.lower() == ".json" else load_bounded_yaml(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         msg = f"{path}: not a {what}: {_reason(error)}"
         raise ModelSpecError(msg) from error
     if not isinstance(value, dict):

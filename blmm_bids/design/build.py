@@ -24,6 +24,7 @@ from blmm_bids.design.columns import (
     is_categorical,
 )
 from blmm_bids.design.contrasts import build_contrasts
+from blmm_bids.design.faults import TableFaults
 from blmm_bids.design.formula import INTERCEPT, ModelMatrix, ParsedFormula, model_matrix, parse_formula
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.design.transforms import apply_instructions
@@ -125,9 +126,30 @@ class _Parts:
             names += [*effects.variables, *bar.group_names]
         return tuple(dict.fromkeys(names))
 
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """Every column that the model takes as it is, neither coded by C() nor a grouping factor."""
+        names = list(self.fixed.covariates)
+        for _, effects in self.bars:
+            names += effects.covariates
+        return tuple(name for name in dict.fromkeys(names) if name not in self.coded)
+
+    @property
+    def coded(self) -> frozenset[str]:
+        """Columns that C() makes categories of."""
+        return frozenset(
+            factor.variables[0]
+            for formula in (self.fixed, *(effects for _, effects in self.bars))
+            for factor in formula.factors.values()
+            if not isinstance(factor, str) and factor.text.startswith("C(") and factor.variables
+        )
+
 
 def build_design(
-    node: NodeSpec, table: pd.DataFrame, ambiguous: Mapping[str, tuple[str, ...]] | None = None
+    node: NodeSpec,
+    table: pd.DataFrame,
+    ambiguous: Mapping[str, tuple[str, ...]] | None = None,
+    faults: TableFaults | None = None,
 ) -> BuiltDesign:
     """Build and check the design of one node, before any image is read.
 
@@ -139,6 +161,8 @@ def build_design(
         One row an image: entities and covariates. It is not changed.
     ambiguous : mapping of str to tuple of str, optional
         Names found in several tables, to the qualified names that are columns.
+    faults : TableFaults, optional
+        What is wrong with columns; it is refused where the model uses them.
 
     Returns
     -------
@@ -150,14 +174,15 @@ def build_design(
     ModelSpecError
         Unknown or ambiguous names, contrasts that name no column, functions with wrong arguments.
     DataError
-        A design that cannot be fitted: rank, levels, too few images.
+        A design that cannot be fitted: rank, levels, too few images; a covariate of numbers and text, an
+        image without a line in a table that the model needs.
 
     Notes
     -----
     1. Missing values, Filter and DropNA decide the rows. 2. Transformations, X and the random terms are
     computed over them. 3. Checks. 4. Contrasts.
     """
-    ambiguous = ambiguous or {}
+    ambiguous, faults = ambiguous or {}, faults or TableFaults()
     table = table.reset_index(drop=True)
     parts = _Parts(parse_formula(node.formula), tuple((bar, parse_formula(bar.effects)) for bar in node.bars))
     if node.response and (node.response in table.columns or node.response in ambiguous):
@@ -168,7 +193,8 @@ def build_design(
         raise ModelSpecError(msg)
 
     # 1. Rows.
-    fitted = _fitted_rows(node, parts.used, table, ambiguous)
+    faults.refuse_mixed(parts.covariates)
+    fitted = _fitted_rows(node, parts.used, table, ambiguous, faults)
     n_obs = len(fitted.rows)
 
     # 2. Columns.
@@ -197,7 +223,11 @@ def build_design(
 
 
 def _fitted_rows(
-    node: NodeSpec, used: Sequence[str], table: pd.DataFrame, ambiguous: Mapping[str, tuple[str, ...]]
+    node: NodeSpec,
+    used: Sequence[str],
+    table: pd.DataFrame,
+    ambiguous: Mapping[str, tuple[str, ...]],
+    faults: TableFaults,
 ) -> _Rows:
     """Decide the rows, then run the transformations over them."""
     if table.empty:
@@ -206,6 +236,8 @@ def _fitted_rows(
     instructions = node.transformations
     everything = apply_instructions(instructions, table, ambiguous, drop_rows=False).table
     missing = _missing(used, Variables(everything, ambiguous))
+    read = [name for instruction in instructions for name in instruction.inputs]
+    faults.refuse_unlisted(dict.fromkeys([*used, *read]), missing)
     reasons = {row: f"{enumerate_names(names)} missing" for row, names in missing.items()}
     complete = table.drop(index=list(reasons))
     if len(complete):
@@ -267,22 +299,17 @@ def _check(
     checks.check_fixed(matrix)
     warnings += checks.check_terms(terms, len(fitted.rows), safe_mode=node.options.safe_mode)
     groups = [bar.group_names for bar, _ in parts.bars]
+    warnings += checks.lone_level_warnings(fitted.variables, covariates, groups)
     warnings += checks.unsplit_warnings(fitted.variables, covariates, parts.fixed.splits, groups)
     return warnings
 
 
 def _describe_variables(parts: _Parts, fitted: _Rows) -> Iterable[VariableInfo]:
     covariates = {*parts.fixed.variables, *(name for _, effects in parts.bars for name in effects.variables)}
-    coded = {
-        factor.variables[0]
-        for formula in (parts.fixed, *(effects for _, effects in parts.bars))
-        for factor in formula.factors.values()
-        if not isinstance(factor, str) and factor.text.startswith("C(") and factor.variables
-    }
     for name in parts.used:
         values = fitted.variables[name]
         n_missing = fitted.n_missing[name]
-        if name in covariates and name not in coded and not is_categorical(values):
+        if name in covariates and name not in parts.coded and not is_categorical(values):
             numbers = values.to_numpy()
             low, mean, high = float(numbers.min()), float(numbers.mean()), float(numbers.max())
             yield VariableInfo(name, "numeric", n_missing=n_missing, minimum=low, mean=mean, maximum=high)

@@ -256,6 +256,37 @@ def _varies_between(values: FloatArray, refs: IntArray) -> bool:
     return not bool(np.ptp(means) <= 1e-9 * max(float(np.ptp(values)), 1e-300))
 
 
+def lone_level_warnings(
+    columns: Mapping[str, pd.Series], covariates: Iterable[str], groups: Iterable[tuple[str, ...]]
+) -> list[str]:
+    """Warn of categories that occur in one level of a grouping factor: their effect rests on it alone.
+
+    Parameters
+    ----------
+    columns, covariates, groups
+        As in `unsplit_warnings`.
+    """
+    warnings: list[str] = []
+    factors = {names: group_codes([columns[name] for name in names]) for names in dict.fromkeys(groups)}
+    for name in covariates:
+        if not is_categorical(columns[name]):
+            continue
+        labels = columns[name].astype(str).to_numpy()
+        for names, (refs, levels) in factors.items():
+            # One image only is said already; a factor that the category is part of says nothing.
+            lone = [
+                f"{name} {label} ({levels[refs[where][0]]})"
+                for label in np.unique(labels)
+                if (where := labels == label).sum() > 1 and np.ptp(refs[where]) == 0 and name not in names
+            ]
+            if lone and len(lone) < len(levels):
+                warnings.append(
+                    f"only one level of {':'.join(names)} has {enumerate_names(lone)}: such an effect cannot "
+                    "be told from that level's own"
+                )
+    return warnings
+
+
 def unsplit_warnings(
     columns: Mapping[str, pd.Series],
     covariates: Iterable[str],

@@ -142,7 +142,11 @@ class WorkSize:
 
 
 def plan_work(
-    work: WorkSize, bytes_per_worker: int, n_workers: int, max_block_voxels: int | None = None
+    work: WorkSize,
+    bytes_per_worker: int,
+    n_workers: int,
+    max_block_voxels: int | None = None,
+    earlier_cut: tuple[int, int] | None = None,
 ) -> WorkPlan:
     """Choose batches and blocks so that a worker stays inside its budget.
 
@@ -156,6 +160,9 @@ def plan_work(
         How many share the work.
     max_block_voxels : int, optional
         Never more voxels a block than this (config mode's ``maxnvb``).
+    earlier_cut : (int, int), optional
+        Images a batch and voxels a block of an earlier run: kept where they fit, so that it can be resumed
+        on a machine with other memory free.
 
     Raises
     ------
@@ -177,6 +184,10 @@ def plan_work(
     batch_obs = _batch_obs(work, (spare - gather_fixed) // per_obs, n_workers)
     longest = min(spare // per_voxel, max_block_voxels or _MAX_BLOCK_VOXELS, _MAX_BLOCK_VOXELS)
     block_voxels = _block_voxels(work, longest, n_workers)
+    if earlier_cut is not None and min(earlier_cut) > 0:
+        earlier_obs, earlier_voxels = earlier_cut
+        if gather_fixed + earlier_obs * per_obs <= spare and earlier_voxels * per_voxel <= spare:
+            batch_obs, block_voxels = min(earlier_obs, work.n_obs), earlier_voxels
     return WorkPlan(
         n_obs=work.n_obs,
         n_voxels=work.n_voxels,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _Order = Literal["<", ">"]
 # Enough compressed bytes for a NIfTI-2 header behind a gzip header with a long file name.
 _HEAD_BYTES = 4096
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 _MAX_OFFSET = 2**31
 # No deflate stream expands by more than this, so a larger claim cannot be true.
 _MAX_GZIP_RATIO = 1040
@@ -172,7 +172,7 @@ def _read_head(path: Path) -> tuple[bytes, int, str, bool]:
         msg = f"{path}: the file is empty (zero bytes); copy or make it again"
         raise DataError(msg)
     identity = f"{stat.st_size}-{stat.st_mtime_ns}-{zlib.crc32(stored):08x}"
-    is_gzip = stored.startswith(_GZIP_MAGIC)
+    is_gzip = stored.startswith(GZIP_MAGIC)
     if is_gzip:
         try:
             stored = zlib.decompressobj(wbits=31).decompress(stored, _HEAD_BYTES)
@@ -259,7 +259,9 @@ def _affine(path: Path, raw: NDArray[np.void], order: _Order) -> NDArray[np.floa
         except (ValueError, nib.spatialimages.HeaderDataError) as error:
             msg = f"{path}: unusable qform in the header ({error}); the file is damaged"
             raise DataError(msg) from error
-    if not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    with np.errstate(over="ignore", invalid="ignore"):
+        volume = abs(np.linalg.det(affine[:3, :3]))
+    if not (np.isfinite(affine).all() and np.isfinite(volume)) or volume < 1e-12:
         msg = f"{path}: the affine in the header is singular or not finite:\n{affine[:3]}"
         raise DataError(msg)
     return affine

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from blmm_bids.errors import DataError, StorageError
-from blmm_bids.images.header import ImageHeader, read_header
+from blmm_bids.images.header import GZIP_MAGIC, ImageHeader, read_header
 
 _inflater: Any = zlib
 with suppress(ImportError):  # several times as fast, where it is built for this machine
@@ -65,21 +65,30 @@ class VoxelReader:
         positions = np.ravel_multi_index((x, y, z), self.shape, order="F").astype(np.int64)
         object.__setattr__(self, "_positions", positions)
 
-    def read(self, path: Path) -> NDArray[np.floating[Any]]:
+    def read(self, path: Path, identity: str | None = None) -> NDArray[np.floating[Any]]:
         """Values of an image, (voxel,) float64 where stored as float64, else float32.
 
         Scaling (``scl_slope``, ``scl_inter``) is applied in float64.
 
+        Parameters
+        ----------
+        path : Path
+        identity : str, optional
+            As its header was when the run was planned.
+
         Raises
         ------
         DataError
-            Unreadable, truncated, or of another shape.
+            Unreadable, truncated, of another shape, or changed since.
         MissingInputError
             No such file.
         """
         header = read_header(path)
         if header.shape != self.shape:
             msg = f"{path}: shape {header.shape}, wanted {self.shape}; was the file changed during the run?"
+            raise DataError(msg)
+        if identity is not None and header.identity != identity:
+            msg = f"{path}: the file was changed during the run; run again when nothing writes to it"
             raise DataError(msg)
         stored = _stored_values(header).take(self._positions)
         if header.is_scaled:
@@ -165,6 +174,9 @@ def _inflate(path: Path, n_bytes: int) -> bytes:
     position, room = 0, n_bytes + 1
     try:
         while room > 0 and position < len(stored):
+            if pieces and stored[position : position + 2] != GZIP_MAGIC:
+                msg = f"{path}: foreign bytes after the gzip data; copy or make it again"
+                raise DataError(msg)
             stream = _inflater.decompressobj(wbits=_GZIP_BITS)
             while room > 0 and position < len(stored) and not stream.eof:
                 # The first member is nearly always the whole file; of further ones, which may be

@@ -25,6 +25,9 @@ SOFTWARE = "blmm_bids"
 # No trailing slashes: with one, the validator ignores what is inside but not the directory itself.
 _IGNORED = ("node-*", "figures", "*.html")
 
+# Of the model's name in a file name, which file systems bound.
+_LABEL_LENGTH = 200
+
 _CONTAINER_VARIABLES = {
     "APPTAINER_CONTAINER": "apptainer",
     "SINGULARITY_CONTAINER": "singularity",
@@ -70,7 +73,7 @@ def write_description(run: RunOutputs, units: Sequence[UnitOutputs] = ()) -> lis
         write_text(root / ".bidsignore", "".join(f"{line}\n" for line in _IGNORED)),
         write_text(root / "README", readme),
         write_json(root / "logs" / "settings.json", run.settings),
-        write_json(root / "code" / f"model-{to_label(run.name)}_smdl.json", run.model_spec),
+        write_json(root / "code" / f"model-{to_label(run.name)[:_LABEL_LENGTH]}_smdl.json", run.model_spec),
     ]
     if units:
         paths.append(write_text(root / "logs" / "CITATION.md", citation_text(run, units)))

@@ -13,6 +13,9 @@ from typing import Any, BinaryIO
 
 from blmm_bids.errors import OutputError, StorageError
 
+# File systems take 255 bytes, of which a file that is written aside needs some more than its name has.
+PART_SUFFIX = ".part"
+LONGEST_NAME = 255 - len(".") - len(".4194304") - len(PART_SUFFIX)
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -37,7 +40,7 @@ def opened_aside(path: Path) -> Iterator[BinaryIO]:
     StorageError
         The disk is full, a quota is reached, or the device fails.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -22,6 +22,7 @@ from blmm_bids.config.reference import read_reference_config
 from blmm_bids.config.reference_design import read_design
 from blmm_bids.errors import DataError, MissingInputError, UsageError
 from blmm_bids.images.grid import Grid, read_grid
+from blmm_bids.outputs.manifest import is_finished, read_manifest
 from blmm_bids.outputs.naming import design_filename, joined_label
 from blmm_bids.outputs.reference import SIGNATURE
 from blmm_bids.stats.lrt import ComparedModel
@@ -169,7 +170,9 @@ def _check_blm_criterion(
 
 def _find_node(directory: Path, node: str) -> Path:
     if directory.name.startswith("node-") and not node:
+        _check_finished(directory.parent)
         return directory
+    _check_finished(directory)
     nodes = sorted(path for path in directory.glob("node-*") if path.is_dir())
     if not nodes:
         msg = f"{directory}: holds no finished model (no blmm_vox_mask.nii, no node-* directory)"
@@ -184,6 +187,12 @@ def _find_node(directory: Path, node: str) -> Path:
             return path
     msg = f"{directory}: has no model '{node}' (has {names})"
     raise UsageError(msg)
+
+
+def _check_finished(output_dir: Path) -> None:
+    if read_manifest(output_dir) and not is_finished(output_dir):
+        msg = f"{output_dir}: the run there did not finish; give its command again, it resumes"
+        raise MissingInputError(msg)
 
 
 def _read_unit(node: Path, part: str) -> FinishedModel:

@@ -35,12 +35,18 @@ class GatherBatch:
         One an observation.
     masks : tuple of tuple of Path
         Each image's masks (their intersection counts); empty where it has none.
+    identities : tuple of str
+        What each image's header said when the run was planned.
+    digest : str
+        Hash of what the part's values depend on.
     """
 
     path: Path
     first_obs: int
     images: tuple[Path, ...]
     masks: tuple[tuple[Path, ...], ...]
+    identities: tuple[str, ...]
+    digest: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +65,6 @@ class GatherTask:
         ``float32`` or ``float64``, for all parts alike.
     rule : MissingRule
         What counts as missing.
-    digest : str
-        Hash of what the values depend on.
     """
 
     shape: tuple[int, int, int]
@@ -68,7 +72,6 @@ class GatherTask:
     blocks: tuple[Span, ...]
     dtype: str
     rule: MissingRule
-    digest: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,14 +126,14 @@ def gather_part(batch: GatherBatch, task: GatherTask) -> GatherSummary:
         if masks != mask_key:
             mask_key, inside = masks, image_mask(reader, masks) if masks else None
         row = values[obs]
-        row[:] = reader.read(image)
+        row[:] = reader.read(image, batch.identities[obs])
         stats["n_inf"][obs] = mark_missing(row, task.rule, inside)
         present = ~np.isnan(row)
         counts += present
         _describe(row, present, stats, obs)
     summary = GatherSummary(batch.first_obs, counts, **stats)
     save_arrays(summary_path(batch.path), {"first_obs": np.int64(batch.first_obs), "counts": counts, **stats})
-    write_part(batch.path, values, task.blocks, batch.first_obs, task.digest)
+    write_part(batch.path, values, task.blocks, batch.first_obs, batch.digest)
     return summary
 
 

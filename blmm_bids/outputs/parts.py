@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from blmm_bids.errors import StorageError
-from blmm_bids.outputs.atomic import WRITE_ADVICE, aside_of
+from blmm_bids.outputs.atomic import WRITE_ADVICE, aside_of, discard, patiently
 
 _zlib: Any = zlib
 with suppress(ImportError):  # the same sums, several times as fast
@@ -145,18 +145,22 @@ def open_part(path: Path, digest: str | None = None) -> Part:
         Absent, truncated, damaged, or of another format or digest.
     """
     try:
-        with path.open("rb") as file:
-            return _parse_head(path, file, digest)
+        return patiently(lambda: _open_now(path, digest), path)
     except OSError as error:
         msg = f"{path}: cannot read this part ({error.strerror or error}); run again, it will be made anew"
         raise StorageError(msg) from error
 
 
+def _open_now(path: Path, digest: str | None) -> Part:
+    with path.open("rb") as file:
+        return _parse_head(path, file, digest)
+
+
 def is_part_done(path: Path, digest: str | None = None) -> bool:
     """Whether a part is there, whole and of this digest."""
     try:
-        open_part(path, digest)
-    except StorageError:
+        _open_now(path, digest)
+    except (OSError, StorageError):
         return False
     return True
 
@@ -237,7 +241,8 @@ def _read_part_block(part: Part, index: int) -> tuple[NDArray[np.int64], NDArray
         msg = f"{part.path}: reading failed ({error.strerror or error}); run again"
         raise StorageError(msg) from error
     if len(content) != n_bytes or _zlib.crc32(content) != int(entry["crc"]):
-        msg = f"{part.path}: block {index} is truncated or damaged; run again with --clean-workdir"
+        discard(part.path)
+        msg = f"{part.path}: block {index} is truncated or damaged; run again, the part will be made anew"
         raise StorageError(msg)
     n_voxels = int(entry["stop"] - entry["start"])
     skip = _bitmap_bytes(n_voxels)
@@ -248,7 +253,7 @@ def _read_part_block(part: Part, index: int) -> tuple[NDArray[np.int64], NDArray
 
 
 def _parse_head(path: Path, file: BinaryIO, digest: str | None) -> Part:
-    advice = "run again with --clean-workdir"
+    advice = "run again with --no-resume"
     head = file.read(_HEADER.itemsize)
     if len(head) < _HEADER.itemsize or not head.startswith(_MAGIC):
         msg = f"{path}: not a part file, or truncated; {advice}"
@@ -288,7 +293,7 @@ def _check_order(parts: Sequence[Part], index: int) -> None:
         if part.first_obs != next_obs or not same:
             msg = (
                 f"{part.path}: does not follow the part before it (image {part.first_obs}, wanted "
-                f"{next_obs}, or other blocks); run again with --clean-workdir"
+                f"{next_obs}, or other blocks); run again with --no-resume"
             )
             raise StorageError(msg)
         next_obs += part.n_obs

@@ -28,6 +28,10 @@ _INPUT_COLUMNS = {
 }
 
 
+# What follows the stem of the tables beside the design itself.
+DESIGN_TABLES = ("random", "inputs", "contrasts")
+
+
 def write_tables(run: RunOutputs, unit: UnitOutputs, directory: Path, stem: Mapping[str, str]) -> list[Path]:
     """Write the four design tables of a fit, each with a JSON sidecar of its columns.
 

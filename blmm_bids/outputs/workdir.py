@@ -3,12 +3,15 @@
 ::
 
     WORK/blmm_workdir.json          format version
+    WORK/blmm_runs.json             what the last run was asked for
+    WORK/.blmm_lock.json            while a run is at work
     WORK/gather-<digest>/           part-00000.blmm and .npz, one a batch of images
     WORK/fit-<digest>/              block-00000.npz, one a block of voxels; ranef- and residuals-00000.npz
     WORK/scratch/                   of the cluster; holds nothing worth keeping
 
-A stage's directory carries the hash of all that its content depends on, so what was made from
-other inputs or options is never looked at. Files appear by renaming, so one that is there is whole.
+A stage's directory carries the hash of what its content depends on, and a part the hash of its images'
+identities besides, so what was made from other inputs or options is never looked at; an image that changed
+costs the part that it is in. Files appear by renaming, so one that is there is whole.
 """
 
 from __future__ import annotations
@@ -17,15 +20,19 @@ import hashlib
 import json
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from blmm_bids.errors import OutputError, StorageError
-from blmm_bids.outputs.atomic import ASIDE_SUFFIX, aside_of, is_whole, load_arrays, save_arrays
+from blmm_bids.outputs.atomic import ASIDE_SUFFIX, is_whole, load_arrays, save_arrays, write_json_aside
+from blmm_bids.outputs.changes import RECORD
+from blmm_bids.outputs.lock import LOCK_NAME, locked
 from blmm_bids.outputs.parts import is_part_done
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -69,10 +76,10 @@ class StageDir:
         """Name the part file of a batch of images."""
         return self.path / f"part-{batch:05d}.blmm"
 
-    def is_part_done(self, batch: int) -> bool:
-        """Whether the part and its summary are there and whole."""
+    def is_part_done(self, batch: int, digest: str) -> bool:
+        """Whether the part of these images and its summary are there and whole."""
         path = self.part(batch)
-        return is_part_done(path, self.digest) and is_whole(path.with_suffix(".npz"))
+        return is_part_done(path, digest) and is_whole(path.with_suffix(".npz"))
 
     def result(self, block: int, kind: str = "block") -> Path:
         """Name the result file of a block of voxels; a kind of results may have its own."""
@@ -134,11 +141,20 @@ class WorkDir:
                 _check_mark(mark)
             else:
                 _refuse_foreign(path)
-                _write_json(mark, {"format": WORKDIR_FORMAT})
+                write_json_aside(mark, {"format": WORKDIR_FORMAT})
         except OSError as error:
             msg = f"{path}: cannot be the working directory ({error.strerror or error}); {_ELSEWHERE}"
             raise OutputError(msg) from error
         return cls(path)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other runs out while the body runs; raises as `outputs.lock.locked`."""
+        return locked(self.path)
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether there are parts or results in it."""
+        return any(_STAGE_NAME.fullmatch(entry.name) for entry in self.path.iterdir())
 
     @property
     def scratch(self) -> Path:
@@ -173,6 +189,16 @@ class WorkDir:
             )
             raise StorageError(msg)
 
+    def sweep(self) -> None:
+        """Delete what killed runs and workers left half-written; needs the lock, and no worker at work."""
+        for entry in self.path.iterdir():
+            if _STAGE_NAME.fullmatch(entry.name):
+                for aside in entry.glob(f".*{ASIDE_SUFFIX}"):
+                    # Nothing depends on it, and it must not hide why a run ends.
+                    with suppress(OSError):
+                        aside.unlink()
+        shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
+
     def prune(self, keep: Iterable[StageDir] = ()) -> None:
         """Delete all stages but these, and what a killed run left half-written in these.
 
@@ -199,7 +225,8 @@ class WorkDir:
     def remove(self) -> None:
         """Delete our files, and the directory where nothing else is left."""
         self.prune()
-        (self.path / _MARK).unlink(missing_ok=True)
+        for name in (RECORD, _MARK, LOCK_NAME):
+            (self.path / name).unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
@@ -232,9 +259,3 @@ def _make_private(path: Path) -> Path:
         msg = f"{path}: cannot be created ({error.strerror or error}); {_ELSEWHERE}"
         raise OutputError(msg) from error
     return path
-
-
-def _write_json(path: Path, content: object) -> None:
-    aside = aside_of(path)
-    aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    aside.replace(path)

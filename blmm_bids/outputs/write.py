@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +11,14 @@ import numpy as np
 
 from blmm_bids.errors import ModelSpecError
 from blmm_bids.outputs.description import write_description
-from blmm_bids.outputs.files import write_json
+from blmm_bids.outputs.files import LONGEST_NAME, write_json
 from blmm_bids.outputs.maps import Blocks, gather_maps, n_computed, scratch_array, write_maps
 from blmm_bids.outputs.naming import MapSpec, comparison_maps, design_filename, list_maps, stem_entities
 from blmm_bids.outputs.records import ComparisonOutputs, RunOutputs, UnitOutputs, UnitResult
 from blmm_bids.outputs.series import Slabs, unit_series, write_series
 from blmm_bids.outputs.sidecars import comparison_sidecar, map_sidecar, source_uris
 from blmm_bids.outputs.summary import Tally
-from blmm_bids.outputs.tables import write_tables
+from blmm_bids.outputs.tables import DESIGN_TABLES, write_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,8 @@ def check_names(units: Sequence[UnitOutputs]) -> None:
     Raises
     ------
     ModelSpecError
-        Names the two nodes, or the two parts of one node, whose labels are the same.
+        Names the two nodes, or the two parts of one node, whose labels are the same; or a name longer than
+        file systems take.
     """
     owner: dict[str, str] = {}
     for unit in units:
@@ -49,10 +50,12 @@ def check_names(units: Sequence[UnitOutputs]) -> None:
         if other != unit.node:
             msg = f"nodes '{other}' and '{unit.node}' would share 'node-{unit.label}'; rename one"
             raise ModelSpecError(msg)
+        _check_length(f"node-{unit.label}.html", f"node '{unit.node}'")
     fits: dict[tuple[str, str], UnitOutputs] = {}
     for unit in units:
         series = unit_series(unit).values()
         for spec in (*unit_maps(unit), *(spec for maps in series for spec in maps)):
+            _check_length(spec.filename, spec.subject or f"node '{unit.node}'")
             first = fits.setdefault((unit.node, spec.filename.casefold()), unit)
             if first is not unit:
                 msg = (
@@ -60,6 +63,34 @@ def check_names(units: Sequence[UnitOutputs]) -> None:
                     f"write '{spec.filename}'; rename a contrast or group by fewer entities"
                 )
                 raise ModelSpecError(msg)
+
+
+def _check_length(filename: str, subject: str) -> None:
+    if len(filename.encode()) > LONGEST_NAME:
+        msg = (
+            f"{subject} would need a file name of {len(filename.encode())} bytes, '{filename[:60]}…', and "
+            f"file systems take {LONGEST_NAME}; give it a shorter name"
+        )
+        raise ModelSpecError(msg)
+
+
+def planned_files(run: RunOutputs, units: Sequence[UnitOutputs]) -> tuple[Path, ...]:
+    """List the maps, sidecars and tables that a run will write, comparisons of nodes in either order."""
+    files: list[Path] = []
+    for unit in units:
+        directory, stem = node_directory(run, unit), stem_entities(unit.constant_entities, unit.group)
+        specs = [*unit_maps(unit), *(spec for maps in unit_series(unit).values() for spec in maps)]
+        for other in units:
+            if other.node != unit.node:
+                specs += comparison_maps(stem, unit.node, other.node)
+                specs += comparison_maps(stem, other.node, unit.node)
+        files += [directory / name for spec in specs for name in (spec.filename, spec.sidecar_name)]
+        files += [
+            directory / design_filename(stem, desc, extension)
+            for desc in ("", *DESIGN_TABLES)
+            for extension in (".tsv", ".json")
+        ]
+    return tuple(dict.fromkeys(files))
 
 
 def node_directory(run: RunOutputs, unit: UnitOutputs) -> Path:
@@ -74,6 +105,7 @@ def write_unit(
     scratch_dir: Path,
     slabs: Slabs | None = None,
     n_threads: int = 1,
+    before_writing: Callable[[], object] = lambda: None,
 ) -> UnitResult:
     """Write all maps, sidecars and tables of one fit.
 
@@ -90,6 +122,8 @@ def write_unit(
         Where the maps of each level and each image come from; needed where the unit asks for them.
     n_threads : int
         Maps to compress at one time, if they are not large.
+    before_writing : callable
+        Called when all results are there, before the first file.
 
     Returns
     -------
@@ -108,6 +142,7 @@ def write_unit(
     tally = Tally(unit.contrasts)
     with scratch_array(scratch_dir, (n_computed(specs), len(unit.voxels))) as values:
         gather_maps(specs, unit.voxels, blocks, unit.design.terms, values, tally)
+        before_writing()
         maps = write_maps(directory, specs, unit.grid, unit.voxels, values, n_threads)
     if tally.n_missing is not None:
         unit = replace(unit, n_missing=tally.n_missing)

@@ -5,7 +5,8 @@ stages skip what an earlier run has finished, and neither knows which kind of wo
 """
 
 from blmm_bids.stages.fit import fit, fit_block, fit_blocks, fit_results, plan_fit
-from blmm_bids.stages.gather import gather, prepare, result_bytes
+from blmm_bids.stages.gather import gather, gather_smaller, prepare, result_bytes
+from blmm_bids.stages.history import note_cut, note_fits
 from blmm_bids.stages.records import BlockResult, FitTask, Fitted, Gathered, Prepared, Problem
 
 __all__ = [
@@ -20,6 +21,9 @@ __all__ = [
     "fit_blocks",
     "fit_results",
     "gather",
+    "gather_smaller",
+    "note_cut",
+    "note_fits",
     "plan_fit",
     "prepare",
     "result_bytes",

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blmm_bids import __version__
 from blmm_bids.cluster import Runner
-from blmm_bids.errors import DataError
-from blmm_bids.images.blocks import Span
+from blmm_bids.errors import DataError, ExhaustedError
+from blmm_bids.images.blocks import Span, split_evenly
 from blmm_bids.outputs.parts import read_block
 from blmm_bids.outputs.workdir import WorkDir, content_digest
-from blmm_bids.stages.gather import array_digest
+from blmm_bids.stages.digests import array_digest, design_digest
 from blmm_bids.stages.progress import Progress
 from blmm_bids.stages.records import (
     SERIES_ITEMSIZE,
@@ -29,11 +28,14 @@ from blmm_bids.stages.records import (
 )
 from blmm_bids.stats.fit import STEPS, compile_step, fit_voxels
 from blmm_bids.stats.inference import contrast_maps
-from blmm_bids.stats.model import Contrast, Design, FitOptions, FloatArray
+from blmm_bids.stats.model import Contrast, FitOptions, FloatArray, IntArray
 from blmm_bids.stats.modes import conditional_modes
 from blmm_bids.stats.plan import DesignPlan
 
 LOGGER = logging.getLogger(__name__)
+# A block that kills its workers is fitted in pieces, this many times as many at each attempt.
+PIECES_STEP = 4
+MOST_PIECES = 64
 
 
 def fit(runner: Runner, work_dir: WorkDir, prepared: Prepared, gathered: Gathered) -> Fitted:
@@ -65,8 +67,8 @@ def plan_fit(work_dir: WorkDir, prepared: Prepared, gathered: Gathered) -> Fitte
         raise DataError(msg)
     digest = content_digest(
         {
-            "gather": gathered.stage.digest,
-            "design": _design_digest(problem.design),
+            "gather": prepared.batch_digests,
+            "design": design_digest(problem.design),
             "contrasts": [[c.name, c.test, c.L.tolist()] for c in problem.contrasts],
             "options": [getattr(problem.options, field.name) for field in fields(FitOptions)],
             "keep": array_digest(keep),
@@ -101,9 +103,28 @@ def fit_blocks(runner: Runner, fitted: Fitted) -> Iterator[Span]:
         for _ in runner.map(compile_step, STEPS, label="kernel", shared=shared):
             pass
     progress = Progress("voxels fitted", int(fitted.keep.sum()), n_done)
-    for index, _ in runner.map(fit_block, undone, label="block", shared=(task,)):
-        progress.add(fitted.n_voxels(undone[index]))
-        yield undone[index]
+    for span in _smaller_and_smaller(runner, task, undone):
+        progress.add(fitted.n_voxels(span))
+        yield span
+
+
+def _smaller_and_smaller(runner: Runner, task: FitTask, undone: list[Span]) -> Iterator[Span]:
+    """Fit blocks whole; once one has killed its workers, in ever smaller pieces rather than for ever."""
+    n_pieces = 1
+    left = {span.index: span for span in undone}
+    while left:
+        spans = list(left.values())
+        try:
+            for index, _ in runner.map(fit_block, spans, label="block", shared=(task, n_pieces)):
+                yield left.pop(spans[index].index)
+        except ExhaustedError as error:
+            n_pieces *= PIECES_STEP
+            if n_pieces > MOST_PIECES:
+                raise
+            LOGGER.warning("%s. Now in %d pieces a block", error, n_pieces)
+            # Some may have been finished without being yielded.
+            for span in [span for span in left.values() if task.is_done(span.index)]:
+                yield left.pop(span.index)
 
 
 def _task(fitted: Fitted) -> FitTask:
@@ -119,22 +140,54 @@ def _task(fitted: Fitted) -> FitTask:
     )
 
 
-def fit_block(span: Span, task: FitTask) -> int:
+def fit_block(span: Span, task: FitTask, n_pieces: int = 1) -> int:
     """Fit one block and write its results; the number of voxels. Runs on a worker.
 
     Series follow from the results: a block that was fitted before series were asked for is not fitted again.
+
+    Parameters
+    ----------
+    span : Span
+    task : FitTask
+    n_pieces : int
+        Runs of voxels to fit one after the other; more take less memory, and change no bit.
     """
-    y = read_block(task.parts, span.index, task.keep[span.start : span.stop])
+    inside = np.flatnonzero(task.keep[span.start : span.stop])
+    pieces = split_evenly(inside.size, -(-inside.size // n_pieces))
+    fitted = [_fit_piece(span, task, inside[piece.start : piece.stop], piece) for piece in pieces]
+    if not task.stage.is_result_done(span.index):
+        task.stage.save_result(span.index, join_results([results for results, _ in fitted]))
+    for key in task.slabs:
+        parts = [slabs[key] for _, slabs in fitted]
+        joined = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+        task.stage.save_result(span.index, joined, kind=key)
+    return inside.size
+
+
+def _fit_piece(
+    span: Span, task: FitTask, places: IntArray, piece: Span
+) -> tuple[BlockResult, dict[str, BlockResult]]:
+    """Results and series of some voxels of a block, given by their places in it."""
+    keep = np.zeros(span.size, dtype=bool)
+    keep[places] = True
+    y = read_block(task.parts, span.index, keep)
     if task.stage.is_result_done(span.index):
-        results = task.stage.load_result(span.index, ("D", "status"))
+        whole = task.stage.load_result(span.index, ("D", "status"))
+        results = {name: values[piece.start : piece.stop] for name, values in whole.items()}
     else:
         results = fit_results(task.plan, y, task.options, task.contrasts)
-        task.stage.save_result(span.index, results)
-    if task.slabs:
-        modes = conditional_modes(task.plan, y, results["D"], results["status"])
-        for key, slabs in task.slabs.items():
-            task.stage.save_result(span.index, slabs_of(getattr(modes, key), slabs), kind=key)
-    return len(y)
+    if not task.slabs:
+        return results, {}
+    modes = conditional_modes(task.plan, y, results["D"], results["status"])
+    return results, {key: slabs_of(getattr(modes, key), slabs) for key, slabs in task.slabs.items()}
+
+
+def join_results(pieces: Sequence[BlockResult]) -> BlockResult:
+    """Results of the pieces of a block as those of the whole block."""
+    joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    # Counts over voxels, not values at each.
+    joined["missing"] = np.sum([piece["missing"] for piece in pieces], axis=0)
+    return joined
 
 
 def slabs_of(values: FloatArray, slabs: Sequence[Span]) -> BlockResult:
@@ -177,11 +230,3 @@ def fit_results(
         for name, values in contrast_maps(estimates, contrast).items():
             results[f"c{index}_{name}"] = values
     return results
-
-
-def _design_digest(design: Design) -> list[Any]:
-    terms = [
-        [term.group, term.levels, array_digest(term.refs), array_digest(term.effects)]
-        for term in design.terms
-    ]
-    return [array_digest(design.X), terms]

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from collections.abc import Sequence
-from dataclasses import fields
-from pathlib import Path
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blmm_bids.cluster import Runner
-from blmm_bids.errors import DataError
+from blmm_bids.errors import DataError, ExhaustedError
 from blmm_bids.images.blocks import WorkPlan, WorkSize, plan_work
 from blmm_bids.images.grid import CheckedImages, check_grids
-from blmm_bids.images.header import read_header
 from blmm_bids.images.masks import mask_union
 from blmm_bids.outputs.gather import GatherBatch, GatherSummary, GatherTask, gather_part, read_summary
 from blmm_bids.outputs.workdir import WorkDir, content_digest
+from blmm_bids.stages.content import infinite_warnings, refuse_void_images
+from blmm_bids.stages.digests import array_digest, mask_identities
 from blmm_bids.stages.progress import Progress
 from blmm_bids.stages.records import SERIES_ITEMSIZE, Gathered, Prepared, Problem
 from blmm_bids.stats.model import IntArray
 from blmm_bids.stats.plan import DesignPlan, make_plan
 
+LOGGER = logging.getLogger(__name__)
 # Image masks that one task unites.
 MASKS_PER_TASK = 50
 # Doubles of intermediate arrays a voxel while contrasts are computed, a contrast.
@@ -31,9 +32,25 @@ _CONTRAST_DOUBLES = 24
 
 
 def prepare(
-    problem: Problem, runner: Runner, affine_tolerance: float, max_block_voxels: int | None = None
+    problem: Problem,
+    runner: Runner,
+    affine_tolerance: float,
+    max_block_voxels: int | None = None,
+    earlier_cut: tuple[int, int] | None = None,
 ) -> Prepared:
     """Check all headers, find the candidate voxels and cut the work.
+
+    Parameters
+    ----------
+    problem : Problem
+    runner : Runner
+    affine_tolerance : float
+        mm at a corner of the volume.
+    max_block_voxels : int, optional
+        Never more voxels a block.
+    earlier_cut : (int, int), optional
+        Images a batch and voxels a block of an earlier run, whose files are found again where this cut still
+        fits into memory.
 
     Raises
     ------
@@ -56,8 +73,11 @@ def prepare(
         runner.bytes_per_worker - plan.work_bytes,
         runner.n_workers,
         max_block_voxels,
+        earlier_cut,
     )
-    return Prepared(problem, checked, voxels, plan, work, _parts_digest(problem, checked, voxels, work))
+    digest = _parts_digest(problem, checked, voxels, work)
+    batches = _batch_digests(problem, checked, work, digest)
+    return Prepared(problem, checked, voxels, plan, work, digest, batches)
 
 
 def result_bytes(problem: Problem, plan: DesignPlan) -> int:
@@ -92,10 +112,19 @@ def _candidates(problem: Problem, checked: CheckedImages, runner: Runner) -> Int
 
 
 def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
-    """Read every image once into voxel-major parts."""
+    """Read every image once into voxel-major parts.
+
+    Raises
+    ------
+    DataError
+        Names the images that cannot be read, or that hold nothing.
+    StorageError
+        A part cannot be written.
+    """
     problem, work = prepared.problem, prepared.work
     stage = work_dir.gather(prepared.digest)
-    undone = [span for span in work.batches if not stage.is_part_done(span.index)]
+    digests = prepared.batch_digests
+    undone = [span for span in work.batches if not stage.is_part_done(span.index, digests[span.index])]
     if undone:
         work_dir.require_space(work.disk_bytes * len(undone) // work.n_batches)
     task = GatherTask(
@@ -104,7 +133,6 @@ def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
         blocks=work.blocks,
         dtype=prepared.checked.dtype.name,
         rule=problem.rule,
-        digest=prepared.digest,
     )
     batches = [
         GatherBatch(
@@ -112,6 +140,8 @@ def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
             first_obs=span.start,
             images=problem.images[span.start : span.stop],
             masks=problem.masks[span.start : span.stop],
+            identities=prepared.checked.identities[span.start : span.stop],
+            digest=digests[span.index],
         )
         for span in undone
     ]
@@ -120,19 +150,64 @@ def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
     for index, _ in runner.map(gather_part, batches, label="batch", shared=(task,)):
         progress.add(undone[index].size)
     summaries = [read_summary(stage.part(span.index)) for span in work.batches]
+    numbers = _image_numbers(summaries)
+    refuse_void_images(problem.images, numbers, problem.rule)
+    for warning in (warnings := infinite_warnings(problem.images, numbers)):
+        LOGGER.warning("%s", warning)
     return Gathered(
         stage=stage,
         parts=tuple(stage.part(span.index) for span in work.batches),
         counts=np.sum([summary.counts for summary in summaries], axis=0, dtype=np.int64),
-        images=_image_numbers(summaries),
+        images=numbers,
+        warnings=warnings,
     )
 
 
+def gather_smaller(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> tuple[Prepared, Gathered]:
+    """Gather; where a batch kills its workers, cut the work smaller and begin again, rather than for ever.
+
+    Returns
+    -------
+    Prepared
+        As given, or with a smaller cut.
+    Gathered
+        Its parts.
+
+    Raises
+    ------
+    ExhaustedError
+        Workers die of a single image, too.
+    BlmmError
+        As `gather`.
+    """
+    while True:
+        try:
+            return prepared, gather(runner, work_dir, prepared)
+        except ExhaustedError as error:
+            if prepared.work.batch_obs == 1:
+                raise
+            prepared = _with_smaller_cut(prepared)
+            LOGGER.warning("%s. Now with at most %d images a batch", error, prepared.work.batch_obs)
+
+
+def _with_smaller_cut(prepared: Prepared) -> Prepared:
+    problem, checked = prepared.problem, prepared.checked
+    work = replace(
+        prepared.work,
+        batch_obs=max(prepared.work.batch_obs // 4, 1),
+        block_voxels=max(prepared.work.block_voxels // 4, 1),
+    )
+    digest = _parts_digest(problem, checked, prepared.voxels, work)
+    batches = _batch_digests(problem, checked, work, digest)
+    return replace(prepared, work=work, digest=digest, batch_digests=batches)
+
+
 def _parts_digest(problem: Problem, checked: CheckedImages, voxels: IntArray, work: WorkPlan) -> str:
+    """Hash of what all parts depend on: which files, at which voxels, cut how; not what is in the files."""
     return content_digest(
         {
-            "images": checked.identities,
-            "masks": _mask_identities(problem.masks),
+            "images": problem.images,
+            "masks": problem.masks,
             "rule": [problem.rule.threshold, problem.rule.zeros],
             "voxels": array_digest(voxels),
             "batches": [span.stop for span in work.batches],
@@ -142,16 +217,21 @@ def _parts_digest(problem: Problem, checked: CheckedImages, voxels: IntArray, wo
     )
 
 
+def _batch_digests(problem: Problem, checked: CheckedImages, work: WorkPlan, digest: str) -> tuple[str, ...]:
+    """Hash of what each part depends on: its files' identities too, so a change costs its batch alone."""
+    masks = mask_identities(problem.masks)
+    return tuple(
+        content_digest(
+            [
+                digest,
+                checked.identities[span.start : span.stop],
+                [[masks[path] for path in paths] for paths in problem.masks[span.start : span.stop]],
+            ]
+        )
+        for span in work.batches
+    )
+
+
 def _image_numbers(summaries: Sequence[GatherSummary]) -> dict[str, NDArray[Any]]:
     names = [field.name for field in fields(GatherSummary) if field.name not in ("first_obs", "counts")]
     return {name: np.concatenate([getattr(summary, name) for summary in summaries]) for name in names}
-
-
-def array_digest(array: NDArray[Any]) -> str:
-    """Hash of an array's values."""
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
-def _mask_identities(masks: Sequence[Sequence[Path]]) -> list[list[str]]:
-    unique = {path: read_header(path).identity for paths in masks for path in paths}
-    return [[unique[path] for path in paths] for paths in masks]

@@ -86,7 +86,9 @@ class Prepared:
     work : WorkPlan
         Batches and blocks.
     digest : str
-        Hash of what the parts depend on.
+        Hash of what all parts depend on.
+    batch_digests : tuple of str
+        Hash of what the part of each batch depends on.
     """
 
     problem: Problem
@@ -95,6 +97,7 @@ class Prepared:
     plan: DesignPlan
     work: WorkPlan
     digest: str
+    batch_digests: tuple[str, ...]
 
     @property
     def results_bytes(self) -> int:
@@ -117,12 +120,15 @@ class Gathered:
         Images with a value at each candidate.
     images : dict of (obs,) arrays
         What each image held: ``n_present``, ``n_inf``, ``mean``, ``variance`` …
+    warnings : tuple of str
+        What the user should know of the images' values.
     """
 
     stage: StageDir
     parts: tuple[Path, ...]
     counts: IntArray
     images: dict[str, NDArray[Any]]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ def prepared(digest="a" * 64, n_obs=100, n_contrasts=2):
     voxels = np.arange(N_VOXELS)
     work = SimpleNamespace(disk_bytes=n_obs * N_VOXELS * 4)
     problem = SimpleNamespace(contrasts=(None,) * n_contrasts)
-    return Prepared(problem, None, voxels, SimpleNamespace(n_fixef=3, n_theta=1), work, digest)
+    return Prepared(problem, None, voxels, SimpleNamespace(n_fixef=3, n_theta=1), work, digest, ())
 
 
 # The parts; twice, for blocks and for maps: 3 + 9 + 1 + 7 + 2 x 9 doubles a voxel.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from blmm_bids.bids.layout import list_database, walk_dataset
-from blmm_bids.errors import InvalidBIDSError
+from blmm_bids.errors import InvalidBIDSError, MissingInputError
 from tests.datasets import describe, fitlins, fmriprep, longitudinal, write_text
 
 # A tree of this size takes about 0.1 s; ten times that means that the walk has changed its order.
@@ -65,24 +65,29 @@ def test_walk_dataset__follows_links_once_and_survives_loops(tmp_path):
     assert {file.path.parent.name for file in listing.files} == {"sub-01", "sub-02", "data"}
 
 
-def test_walk_dataset__names_directories_that_cannot_be_read():
+@pytest.mark.parametrize("closed", ["sub-01", "lost+found"])
+def test_walk_dataset__names_directories_that_cannot_be_read(closed):
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_text(root / "sub-01" / "sub-01_statmap.nii", "")
+        write_text(root / closed / "sub-01_statmap.nii", "")
         write_text(root / "sub-02" / "sub-02_statmap.nii", "")
         root.chmod(0o755)
-        (root / "sub-01").chmod(0)
+        (root / closed).chmod(0)
         user = os.geteuid()
         if user == 0:
             os.seteuid(65534)
         try:
+            if closed == "sub-01":
+                with pytest.raises(MissingInputError, match=r"sub-01 cannot be read \(Permission denied\)"):
+                    walk_dataset(root)
+                return
             listing = walk_dataset(root)
         finally:
             os.seteuid(user)
-            (root / "sub-01").chmod(0o755)
+            (root / closed).chmod(0o755)
     assert names(listing) == ["sub-02_statmap.nii"]
     assert listing.warnings == (
-        f"{root}/sub-01 cannot be read (Permission denied): what it holds is not used",
+        f"{root}/lost+found cannot be read (Permission denied): what it holds is not used",
     )
 
 

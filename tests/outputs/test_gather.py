@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import nibabel as nib
@@ -10,6 +11,7 @@ import pytest
 
 from blmm_bids.errors import DataError, StorageError
 from blmm_bids.images.blocks import split_evenly
+from blmm_bids.images.header import read_header
 from blmm_bids.images.reader import MissingRule
 from blmm_bids.outputs.gather import GatherBatch, GatherTask, gather_part, read_summary, summary_path
 from blmm_bids.outputs.parts import read_block
@@ -47,14 +49,16 @@ def images(tmp_path):
 def gather(directory, images, voxels, batch_obs, block_voxels, rule=None):
     paths, masks, _ = images
     task = GatherTask(
-        SHAPE, voxels, split_evenly(len(voxels), block_voxels), "float64", rule or MissingRule(), "f" * 64
+        SHAPE, voxels, split_evenly(len(voxels), block_voxels), "float64", rule or MissingRule()
     )
     directory.mkdir()
     summaries, parts = [], []
     for span in split_evenly(5, batch_obs):
         part = directory / f"part-{span.index:05d}.blmm"
+        chosen = paths[span.start : span.stop]
+        identities = tuple(read_header(path).identity for path in chosen)
         batch = GatherBatch(
-            part, span.start, tuple(paths[span.start : span.stop]), tuple(masks[span.start : span.stop])
+            part, span.start, tuple(chosen), tuple(masks[span.start : span.stop]), identities, "f" * 64
         )
         summaries.append(gather_part(*pickle.loads(pickle.dumps((batch, task)))))
         parts.append(part)
@@ -100,12 +104,23 @@ def test_gather_part__a_bad_image_leaves_no_part(tmp_path, images):
     assert list((tmp_path / "work").iterdir()) == []
 
 
+def test_gather_part__an_image_that_changes_meanwhile(tmp_path, images):
+    paths, masks, _ = images
+    task = GatherTask(SHAPE, np.arange(120), split_evenly(120, 60), "float64", MissingRule())
+    identities = tuple(read_header(path).identity for path in paths)
+    os.utime(paths[2], ns=(1, 1))
+    batch = GatherBatch(tmp_path / "part.blmm", 0, tuple(paths), tuple(masks), identities, "f" * 64)
+    with pytest.raises(DataError, match=r"img 2.*changed during the run"):
+        gather_part(batch, task)
+    assert not (tmp_path / "part.blmm").exists()
+
+
 def test_read_summary__damaged(tmp_path, images):
     _, _, parts = gather(tmp_path / "work", images, np.arange(120), 5, 120)
     path = summary_path(parts[0])
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(StorageError, match="damaged"):
         read_summary(parts[0])
-    path.unlink()
+    assert not path.exists()
     with pytest.raises(StorageError, match="not there"):
         read_summary(parts[0])

@@ -60,13 +60,13 @@ def test_stages__of_other_digests_are_apart(tmp_path):
 
 def test_is_part_done__needs_part_and_summary(tmp_path):
     stage = WorkDir.open(tmp_path).gather(A)
-    assert not stage.is_part_done(0)
+    assert not stage.is_part_done(0, A)
     write_part(stage.part(0), np.ones((2, 3), np.float32), split_evenly(3, 3), 0, A)
-    assert not stage.is_part_done(0)
+    assert not stage.is_part_done(0, A)
     save_arrays(stage.part(0).with_suffix(".npz"), {"counts": np.ones(3)})
-    assert stage.is_part_done(0)
+    assert stage.is_part_done(0, A)
     write_part(stage.part(0), np.ones((2, 3), np.float32), split_evenly(3, 3), 0, B)
-    assert not stage.is_part_done(0)
+    assert not stage.is_part_done(0, A)
 
 
 def test_results__come_back_bit_for_bit(tmp_path):
@@ -134,6 +134,19 @@ def test_prune__deletes_only_ours(tmp_path):
     work.remove()
     assert (work.path / "notes.txt").exists()
     assert (tmp_path / "elsewhere").exists()
+
+
+def test_sweep__deletes_what_is_half_written_and_nothing_else(tmp_path):
+    work = WorkDir.open(tmp_path / "w")
+    stage = work.fit(A)
+    stage.save_result(0, {"x": np.ones(1)})
+    (stage.path / ".block-00001.npz.0123.tmp").write_bytes(b"half")
+    work.scratch.joinpath("junk").write_text("x")
+    (work.path / ".notes.tmp").write_text("the user's")
+    work.sweep()
+    assert [path.name for path in stage.path.iterdir()] == ["block-00000.npz"]
+    assert {path.name for path in work.path.iterdir()} == {"blmm_workdir.json", stage.path.name, ".notes.tmp"}
+    assert work.has_stages
 
 
 def test_remove__takes_the_directory_too(tmp_path):

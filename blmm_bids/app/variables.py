@@ -1,0 +1,31 @@
+"""The observation table as a node's design needs it."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from blmm_bids.bids.observations import Observations
+from blmm_bids.design.faults import TableFaults
+from blmm_bids.design.spec import NodeSpec
+
+
+def table_faults(observations: Observations) -> TableFaults:
+    """Faults of the columns, by rows of this table."""
+    row_of = {path: row for row, path in enumerate(observations.paths)}
+    unlisted = {
+        name: [row_of[path] for path in paths if path in row_of]
+        for name, paths in observations.unlisted.items()
+    }
+    return TableFaults(observations.mixed, unlisted, [path.name for path in observations.paths])
+
+
+def with_qualified(node: NodeSpec, observations: Observations) -> pd.DataFrame:
+    """Add a column under each qualified name (``participants.age``) that the node uses to the table."""
+    table = observations.table
+    used = f"{node.formula_text} {node.transformations}"
+    aliases = {
+        full: table[column]
+        for full, column in observations.qualified.items()
+        if full in used and full not in table.columns
+    }
+    return table.assign(**aliases) if aliases else table

@@ -1,0 +1,76 @@
+"""What the images turned out to hold: those with nothing in them end the run, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blmm_bids.errors import DataError
+from blmm_bids.images.reader import MissingRule
+
+_SHOWN = 5
+
+
+def refuse_void_images(
+    images: Sequence[Path], numbers: Mapping[str, NDArray[Any]], rule: MissingRule
+) -> None:
+    """Refuse images that say nothing: without a value in the mask, or with one value everywhere.
+
+    They are what a first level that failed leaves behind; fitted, they would only look like missing data.
+    Where 0 is a value, a map of one value may be real (no lesion in the mask).
+
+    Parameters
+    ----------
+    images : sequence of Path
+        All images of the fit.
+    numbers : mapping of str to (obs,) array
+        ``n_present``, ``minimum``, ``maximum`` of each image over the candidate voxels.
+    rule : MissingRule
+        What counted as missing.
+
+    Raises
+    ------
+    DataError
+        Names the images.
+    """
+    n_present = numbers["n_present"]
+    empty = n_present == 0
+    if empty.any():
+        kinds = "NaN or infinite" if rule.zeros == "data" else "NaN, infinite or 0"
+        _refuse(images, empty, f"no value at any voxel of the mask (all are {kinds}, or masked out)")
+    constant = (n_present > 1) & (numbers["minimum"] == numbers["maximum"])
+    if constant.any() and rule.zeros == "missing":
+        _refuse(images, constant, "the same value at every voxel")
+
+
+def infinite_warnings(images: Sequence[Path], numbers: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    """Say which images hold infinite values; they count as missing, as NaN does.
+
+    Parameters
+    ----------
+    images, numbers
+        As in `refuse_void_images`; ``n_inf`` counts.
+    """
+    n_inf = numbers["n_inf"]
+    if not n_inf.any():
+        return ()
+    worst = int(n_inf.argmax())
+    return (
+        f"{int((n_inf > 0).sum())} of {len(images)} images hold infinite values, which count as missing; "
+        f"most of them {images[worst].name}, at {int(n_inf[worst])} voxels",
+    )
+
+
+def _refuse(images: Sequence[Path], which: NDArray[np.bool_], what: str) -> None:
+    names = [str(images[index]) for index in np.flatnonzero(which).tolist()]
+    listed = "\n".join(f"  {name}" for name in names[:_SHOWN])
+    more = f"\n  and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    msg = (
+        f"{len(names)} of {len(images)} images have {what}:\n{listed}{more}\n"
+        "Make them again, or leave them out"
+    )
+    raise DataError(msg)

@@ -1,0 +1,122 @@
+"""The lock of a directory: held by one run, taken over from runs that are gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, replace
+
+import pytest
+
+from blmm_bids.errors import OutputError, TemporaryError
+from blmm_bids.outputs.lock import LOCK_NAME, SILENCE, Holder, locked
+
+HOLD = (
+    "import sys, time\nfrom pathlib import Path\nfrom blmm_bids.outputs.lock import locked\n"
+    "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+)
+
+
+@pytest.fixture
+def other(tmp_path, checkout):
+    """A process that holds the lock."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], cwd=checkout, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def leave(directory, **changes):
+    """Leave a lock that is not this process's own."""
+    holder = replace(Holder.own(), **changes)
+    (directory / LOCK_NAME).write_text(json.dumps(asdict(holder)))
+    return holder
+
+
+def test_locked__refuses_while_another_run_is_alive(tmp_path, other):
+    with pytest.raises(TemporaryError) as caught, locked(tmp_path):
+        pass
+    assert caught.value.exit_code == 75
+    assert str(caught.value) == (
+        f"{tmp_path}: another run is at work there (process {other.pid} on {socket.gethostname()}). Wait for "
+        f"its end, or name another directory; if it is certain that it has ended, delete "
+        f"{tmp_path}/{LOCK_NAME}"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
+
+
+def test_locked__is_taken_over_from_a_killed_run(tmp_path, other):
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    assert (tmp_path / LOCK_NAME).exists()
+    with locked(tmp_path):
+        assert Holder.read(tmp_path / LOCK_NAME).pid == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_locked__process_ids_are_used_again(tmp_path):
+    if not Holder.own().started:
+        pytest.skip("no /proc to tell when a process started")
+    leave(tmp_path, started="1")
+    with locked(tmp_path):
+        pass
+    leave(tmp_path)
+    with pytest.raises(TemporaryError), locked(tmp_path):
+        pass
+
+
+def test_locked__other_hosts_count_while_they_touch_it(tmp_path):
+    leave(tmp_path, host="elsewhere", pid=1)
+    with pytest.raises(TemporaryError, match="process 1 on elsewhere"), locked(tmp_path):
+        pass
+    lock = tmp_path / LOCK_NAME
+    silent = lock.stat().st_mtime - SILENCE - 5
+    os.utime(lock, (silent, silent))
+    with locked(tmp_path):
+        assert Holder.read(lock).host == socket.gethostname()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 1}', "\x00\xff"])
+def test_locked__a_lock_cut_off_is_no_lock(tmp_path, content):
+    (tmp_path / LOCK_NAME).write_bytes(content.encode("latin-1"))
+    with locked(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_locked__one_alone_takes_a_stale_lock(tmp_path):
+    leave(tmp_path, pid=2**22 + 1)
+    inside, refused, start = [], [], threading.Barrier(8)
+
+    def take():
+        start.wait()
+        try:
+            with locked(tmp_path):
+                inside.append(1)
+                over.wait(5)
+        except TemporaryError:
+            refused.append(1)
+        if len(refused) == 7:
+            over.set()
+
+    over = threading.Event()
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(inside), len(refused)) == (1, 7)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_locked__says_where_it_cannot_be_written(tmp_path):
+    with pytest.raises(OutputError, match=r"absent.*cannot be written"), locked(tmp_path / "absent"):
+        pass
