@@ -32,6 +32,8 @@ LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 
 HEAVY = ("numba", "dask", "distributed", "dask_jobqueue", "nibabel", "bids", "templateflow")
+# Methods of other packages' classes that ours override.
+GIVEN_NAMES = {"get_pointer_to_function"}
 FORBIDDEN_MODULE_NAMES = {"utils", "util", "helpers", "helper", "misc", "common"}
 FORBIDDEN_FUNCTION_NAME = re.compile(r"_*(get|do)_")
 
@@ -105,8 +107,8 @@ def test_function__is_short_enough_to_read(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=_relative)
 def test_name__says_what_it_is(path: Path) -> None:
     assert not FORBIDDEN_MODULE_NAMES & {path.stem, path.parent.name}
-    vague = [function.name for function in _functions(path) if FORBIDDEN_FUNCTION_NAME.match(function.name)]
-    assert not vague
+    vague = {function.name for function in _functions(path) if FORBIDDEN_FUNCTION_NAME.match(function.name)}
+    assert not vague - GIVEN_NAMES
 
 
 def test_room__is_a_package() -> None:

@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from blmm_bids.stats.kernels.batches import allocate_batch, make_queue
 from blmm_bids.stats.kernels.criterion import allocate_factors, allocate_lanes
 from blmm_bids.stats.kernels.finish import allocate_estimates
 from blmm_bids.stats.kernels.fold_lanes import allocate_fold
 from blmm_bids.stats.kernels.folding import evaluate
-from blmm_bids.stats.kernels.loading import allocate_batch, load_lanes, make_queue
+from blmm_bids.stats.kernels.loading import load_lanes
 from blmm_bids.stats.kernels.records import by_reference
 from blmm_bids.stats.kernels.search import allocate_search
 

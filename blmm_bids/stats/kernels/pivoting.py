@@ -11,7 +11,6 @@ from blmm_bids.stats.kernels.compiling import inner, kernel
 from blmm_bids.stats.kernels.criterion import Lanes
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.newton import Small, needs_pivoting, reorder_theta
-from blmm_bids.stats.kernels.products import reorder_effects
 from blmm_bids.stats.kernels.search import FIRST, PIVOT, Search
 from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure
@@ -30,10 +29,10 @@ def pivot_lanes(
                     continue
                 _reorder_levels(rest, fold, w, term - 1, small.order, scratch, fl)
                 if term > 0:
-                    reorder_effects(rest, fl.base, w, term - 1, small.order, scratch)
+                    _reorder_effects(rest, fl.base, w, term - 1, small.order, scratch)
                     for c in range(fl.n_classes[w]):
                         for pair in range(fl.totals.shape[1]):
-                            reorder_effects(rest, fl.totals[c, pair], w, term - 1, small.order, scratch)
+                            _reorder_effects(rest, fl.totals[c, pair], w, term - 1, small.order, scratch)
                 _compose_order(s, w, term, search, small)
             _resume(k, w, search)
 
@@ -107,3 +106,40 @@ def _reorder_levels(
                     scratch[e] = fl.u[row + order[e], w]
                 for e in range(rest.term_size[term]):
                     fl.u[row + e, w] = scratch[e]
+
+
+@inner
+def _reorder_effects(
+    s: Structure, stats: FloatArray, w: int, term: int, order: IntArray, scratch: FloatArray
+) -> None:
+    """Put a term's effects into another order in one lane's products.
+
+    Parameters
+    ----------
+    stats : (product, lane)
+    order : (effect,)
+        Position that each effect's products have now.
+    scratch : (effects squared,)
+    """
+    size = s.term_size[term]
+    n_border = s.sizes[1] + 1
+    for col in range(s.term_start[term], s.term_start[term + 1], size):
+        for c in range(n_border):
+            for e in range(size):
+                scratch[e] = stats[s.sizes[5] + (col + order[e]) * n_border + c, w]
+            for e in range(size):
+                stats[s.sizes[5] + (col + e) * n_border + c, w] = scratch[e]
+    for block in range(s.block_terms.shape[0]):
+        is_row = s.block_terms[block, 0] == term
+        is_col = s.block_terms[block, 1] == term
+        if not is_row and not is_col:
+            continue
+        start = s.block_start[block]
+        height = s.term_size[s.block_terms[block, 0]]
+        width = s.term_size[s.block_terms[block, 1]]
+        for i in range(height):
+            row = order[i] if is_row else i
+            for j in range(width):
+                scratch[i * width + j] = stats[start + row * width + (order[j] if is_col else j), w]
+        for value in range(height * width):
+            stats[start + value, w] = scratch[value]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from blmm_bids.stats.kernels.batches import allocate_batch, make_queue
 from blmm_bids.stats.kernels.criterion import allocate_factors, allocate_lanes
 from blmm_bids.stats.kernels.finish import Estimates, allocate_estimates
 from blmm_bids.stats.kernels.fold_lanes import allocate_fold
 from blmm_bids.stats.kernels.fold_products import TOO_MANY_CLASSES
 from blmm_bids.stats.kernels.folding import evaluate
-from blmm_bids.stats.kernels.loading import allocate_batch, load_lanes, make_queue
+from blmm_bids.stats.kernels.loading import load_lanes
 from blmm_bids.stats.kernels.newton import allocate_small
 from blmm_bids.stats.kernels.pivoting import pivot_lanes
 from blmm_bids.stats.kernels.records import by_reference
