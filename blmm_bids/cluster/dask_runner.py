@@ -6,7 +6,6 @@ import time
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -160,10 +159,10 @@ class DaskRunner:
 def dashboard_address(cluster: Cluster) -> str | None:
     """Where the dashboard of a scheduler in this process is, which listens on the loopback.
 
-    None where bokeh, which draws it, is not installed.
+    None where there is none.
     """
     port = cluster.scheduler_info["services"].get("dashboard")
-    return f"http://127.0.0.1:{port}/status" if port and find_spec("bokeh") is not None else None
+    return f"http://127.0.0.1:{port}/status" if port else None
 
 
 def _count_load(dask_scheduler: Scheduler) -> tuple[int, int]:

@@ -7,7 +7,6 @@ import logging
 import os
 import shlex
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from distributed import Client, Scheduler, SpecCluster
@@ -108,8 +107,9 @@ def _connect(options: ClusterOptions, file: Path, interrupts: Interrupts) -> Ite
     with client:
         n_workers, bytes_per_worker = _workers_there(client, options)
         LOGGER.info("external: %d workers at %s", n_workers, address)
-        dashboard = client.dashboard_link if find_spec("bokeh") is not None else None
-        yield DaskRunner(client, n_workers, bytes_per_worker, dashboard, interrupts, options.worker_timeout)
+        yield DaskRunner(
+            client, n_workers, bytes_per_worker, client.dashboard_link, interrupts, options.worker_timeout
+        )
 
 
 def _read_address(file: Path) -> str:
