@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from blmm_bids import __version__
 from blmm_bids.app.comparison import FinishedUnit, write_comparisons
 from blmm_bids.app.disk import announce_series, check_working_files
-from blmm_bids.app.summary import show_units, write_dry_run
+from blmm_bids.app.peaks import keep_peaks
+from blmm_bids.app.summary import show_summary, show_units, show_workers, write_dry_run
 from blmm_bids.app.validation import validate_input
 from blmm_bids.bids.dataset import find_observations, group_observations
 from blmm_bids.bids.observations import Observations
@@ -33,6 +35,7 @@ from blmm_bids.images.reader import MissingRule
 from blmm_bids.outputs.description import write_description
 from blmm_bids.outputs.records import RunOutputs, UnitOutputs, UnitResult
 from blmm_bids.outputs.registry import OutputOptions
+from blmm_bids.outputs.stored import software_versions, store_results
 from blmm_bids.outputs.workdir import WorkDir
 from blmm_bids.outputs.write import check_names, leftover_files, write_unit
 from blmm_bids.report.page import write_reports
@@ -97,6 +100,7 @@ def run(settings: Settings) -> int:
     work_dir = None if settings.dry_run else _open_directories(settings)
     scratch = settings.work.work_dir if work_dir is None else work_dir.scratch
     with _cluster(settings, scratch, dry_run=settings.dry_run) as runner:
+        show_workers(runner)
         units = _prepare_units(settings, runner, failures)
         run_outputs = _run_outputs(settings, units)
         planned = [_unit_outputs(settings, unit, unit.prepared.voxels) for unit in units]
@@ -148,7 +152,11 @@ def _open_directories(settings: Settings) -> WorkDir:
         )
         raise OutputError(msg) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setLevel(logging.DEBUG)
     logging.getLogger("blmm_bids").addHandler(handler)
+    LOGGER.debug(
+        "blmm_bids %s; %s", __version__, ", ".join(" ".join(pair) for pair in software_versions().items())
+    )
     work_dir = WorkDir.open(settings.work.work_dir)
     if not settings.work.resume:
         work_dir.prune()
@@ -289,7 +297,9 @@ def _fit_unit(
     fitted = plan_fit(work_dir, unit.prepared, gathered)
     outputs = _unit_outputs(settings, unit, fitted.voxels)
     blocks = (fitted.block(span) for span in fit_blocks(runner, fitted))
+    outputs = replace(outputs, image_stats=gathered.images)
     result = write_unit(run_outputs, outputs, blocks, work_dir.scratch, fitted.slabs, runner.n_workers)
+    result = replace(result, files=(*result.files, *keep_peaks(run_outputs, result, fitted)))
     n_maps = len(result.maps) + sum(series.n_maps for series in result.series)
     LOGGER.info("%s: %d maps in %s", unit.title, n_maps, result.directory)
     return FinishedUnit(unit.node.compare_with, fitted, result)
@@ -307,6 +317,7 @@ def _run_outputs(settings: Settings, units: list[Unit]) -> RunOutputs:
         description=settings.spec.description,
         warnings=(*settings.spec.notices, *observations.warnings),
         environment=dict(os.environ),
+        threshold=settings.threshold,
     )
 
 
@@ -344,12 +355,8 @@ def _finish(run_outputs: RunOutputs, results: list[UnitResult], compared: list[P
     """Texts and pages that need all results, and the closing lines."""
     if not results:
         return
-    write_description(run_outputs, [result.unit for result in results])
     for path in leftover_files(results, compared):
         LOGGER.warning("%s is of an earlier run; it does not belong to these results", path)
-    pages = write_reports(run_outputs, results)
-    LOGGER.info("done in %.1f s", time.monotonic() - started)
-    for result in results:
-        LOGGER.info("maps: %s", result.directory)
-    for page in pages:
-        LOGGER.info("report: %s", page)
+    store_results(replace(run_outputs, elapsed=time.monotonic() - started), results)
+    pages = write_reports(run_outputs.output_dir)
+    show_summary(run_outputs.output_dir, results, pages, time.monotonic() - started)
