@@ -31,7 +31,7 @@ from blmm_bids.report.fit import ReportFit, read_fit
 from blmm_bids.report.images import images_view
 from blmm_bids.report.inspector import inspector_view
 from blmm_bids.report.model import design_view
-from blmm_bids.report.results import MAX_PICTURED, Pictures, contrast_view, variance_view
+from blmm_bids.report.results import MAX_PICTURED, Pictures, contrast_view, count_view, variance_view
 from blmm_bids.report.summary import summary_view
 from blmm_bids.report.volumes import EmbeddedVolume, embed, within_budget
 
@@ -170,6 +170,7 @@ def fit_view(
         "title": stored.title,
         "summary": summary_view(fit),
         "images": images_view(fit),
+        "counts": count_view(fit, pictures.canvas) if is_drawn else None,
         "design": design_view(fit),
         "contrasts": contrasts,
         "variances": variances,

@@ -149,6 +149,21 @@ def _peak_rows(clusters: ContrastClusters) -> list[dict[str, Any]]:
     return rows
 
 
+def count_view(fit: ReportFit, canvas: Canvas) -> dict[str, Any] | None:
+    """Show how many images each voxel has; None where all have the same number."""
+    counts = fit.volume(fit.files("n")[0])
+    inside = counts.reshape(-1)[fit.inside > 0]
+    if np.ptp(inside) == 0:
+        return None
+    figure = slices(
+        _figure_path(fit.directory / "figures", fit, "n"), image_of(counts, fit.grid), canvas, AMOUNT
+    )
+    caption = (
+        f"Images with a value: {inside.min():.0f} to {inside.max():.0f}, median {np.median(inside):.0f}."
+    )
+    return _shown(figure, "Axial slices: images with a value at each voxel", caption)
+
+
 def variance_view(fit: ReportFit, pictures: Pictures) -> list[dict[str, Any]]:
     """Show standard deviations, correlations, intraclass correlations and singular voxels as maps."""
     folder, canvas = fit.directory / "figures", pictures.canvas

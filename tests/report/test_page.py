@@ -117,6 +117,7 @@ def test_page__shows_the_fit(written):
         "Residual standard deviation",
         "subject: correlation of Intercept and age",
         "|z| &gt; 1 (uncorrected)",
+        "Images with a value: 2 to 12, median 12.",
     ):
         assert wanted in text, wanted
     assert " object at 0x" not in text
