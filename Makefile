@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 BENCH := $(VENV)/.bench
+DOCS := $(VENV)/.docs
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0 $(BIN)/python -m pip
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-cluster test-container test-faults lint boutiques bench lock clean FORCE
+.PHONY: help setup setup-dev demo test test-cluster test-container test-faults lint boutiques bench docs lock clean FORCE
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -48,6 +49,11 @@ boutiques: $(RUNTIME)  ## make boutiques/blmm_bids.json from the command-line pa
 bench: $(BENCH)  ## run the benchmarks: minutes; BENCH_ARGS='engine --docs' for a part, into the docs
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
+docs: $(DOCS)  ## build the documentation into ./site; a broken link is an error
+	@$(BIN)/python -m blmm_bids.outputs.catalogue docs/outputs.md
+	@$(BIN)/python -m mkdocs build --strict --quiet --site-dir site
+	@echo 'site/index.html'
+
 lock: $(DEV)  ## resolve requirements/*.txt anew from pyproject.toml
 	@$(PIP) install -qq uv
 	@cd requirements && for extra in '' dev bench docs; do \
@@ -57,7 +63,7 @@ lock: $(DEV)  ## resolve requirements/*.txt anew from pyproject.toml
 	    --output-file $${extra:+$$extra-}lock.txt || exit 1; done
 
 clean:  ## remove .venv, demo-out and caches
-	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo-out site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # A copied or moved checkout has the old place's paths inside its .venv: the stamp holds the place.
 ifneq ($(shell cat $(RUNTIME) 2>/dev/null),$(CURDIR))
@@ -76,6 +82,11 @@ $(RUNTIME): pyproject.toml requirements/lock.txt
 $(DEV): $(RUNTIME) requirements/dev-lock.txt
 	@echo 'installing requirements/dev-lock.txt'
 	@$(PIP) install -qq --require-hashes -r requirements/dev-lock.txt
+	@touch $@
+
+$(DOCS): $(RUNTIME) requirements/docs-lock.txt
+	@echo 'installing requirements/docs-lock.txt'
+	@$(PIP) install -qq --require-hashes -r requirements/docs-lock.txt
 	@touch $@
 
 $(BENCH): $(RUNTIME) requirements/bench-lock.txt

@@ -1,12 +1,12 @@
 """Command lines: argv to settings to app to exit code.
 
-Only argparse and errors are imported here; everything heavy waits until there is work to do.
+Only argparse, errors and light options are imported here; everything heavy waits until there is work to do.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from blmm_bids import __version__
+from blmm_bids.app.report_options import add_report_options, rebuild_reports, threshold_of
 from blmm_bids.cli_cluster import add_cluster, add_cluster_size, cluster_options
 from blmm_bids.descriptor import PrintDescriptor
 from blmm_bids.errors import BlmmError, LevelError, MissingInputError, TerminatedError, UsageError
@@ -59,7 +60,7 @@ def _guarded(run: Callable[[], int], *, debug: bool) -> int:
     except BlmmError as error:
         if debug:
             traceback.print_exc()
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{_error_word()}: {error}\n")
         return error.exit_code
     except TerminatedError as error:
         sys.stderr.write("terminated; run the same command again to resume\n")
@@ -78,6 +79,12 @@ def _guarded(run: Callable[[], int], *, debug: bool) -> int:
     except MemoryError:
         sys.stderr.write("error: out of memory; give --mem a smaller value, or lower --nprocs\n")
         return 1
+
+
+def _error_word() -> str:
+    """Say ``error``, in red where a person looks at it (https://no-color.org)."""
+    is_coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return "\033[1;31merror\033[0m" if is_coloured else "error"
 
 
 def app_parser() -> argparse.ArgumentParser:
@@ -208,6 +215,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "residuals one for each image (default: default)",
     )
     group.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+    add_report_options(group)
     group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
     group.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
     group.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -230,10 +238,14 @@ def _run_app(arguments: list[str]) -> int:
             "are read, not made"
         )
         raise LevelError(msg)
+    from blmm_bids.app.terminal import set_up_logging
+
+    set_up_logging(args.verbose, quiet=args.quiet)
+    if args.reports_only or args.boilerplate_only:
+        return rebuild_reports(args)
     settings = _settings(args, tuple(arguments))
     from blmm_bids.app.bids_app import run
 
-    set_up_logging(args.verbose, quiet=args.quiet)
     return run(settings)
 
 
@@ -290,6 +302,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
         contrasts=tuple(parse_contrast_option(text) for text in args.contrast),
         output_level=output_level,
         output_series=output_series,
+        threshold=threshold_of(args),
         dry_run=args.dry_run,
         validate=args.validate,
         command=("bids_app_run.py", *arguments),
@@ -333,20 +346,6 @@ def _fraction(value: float | None) -> float | None:
     return value
 
 
-def set_up_logging(verbose: int, *, quiet: bool) -> None:
-    """Send this package's messages to the terminal."""
-    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setLevel(level)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("blmm_bids")
-    logger.setLevel(logging.DEBUG)
-    for other in logger.handlers:
-        other.close()
-    logger.handlers = [handler]
-    logger.propagate = False
-
-
 def _run_fit(arguments: list[str]) -> int:
     parser = _Parser(prog="blmm-fit", description="Fit the model of a blmm_config.yml.")
     parser.add_argument("config", type=Path, metavar="CONFIG.yml")
@@ -354,6 +353,7 @@ def _run_fit(arguments: list[str]) -> int:
     _add_fit_options(parser)
     args = parser.parse_args(normalise(arguments))
     from blmm_bids.app.reference import run_reference
+    from blmm_bids.app.terminal import set_up_logging
 
     set_up_logging(args.verbose, quiet=args.quiet)
     return run_reference(args.config, cluster_options(args, "local"), args.work_dir)
@@ -385,6 +385,7 @@ def _run_compare(arguments: list[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     args = parser.parse_args(normalise(arguments))
     from blmm_bids.app.compare import run_compare
+    from blmm_bids.app.terminal import set_up_logging
 
     set_up_logging(0, quiet=args.quiet)
     return run_compare(args.smaller, args.larger, args.outdir)

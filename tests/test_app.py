@@ -178,9 +178,10 @@ def test_app__balanced_voxels_have_the_textbook_df(runs):
 
 
 EVERY_FIT = {"desc-analysis_mask"} | {
-    f"stat-{name}" for name in ("n", "edf", "sigma2", "resms", "logLikelihood", "iterations", "status")
+    f"stat-{name}"
+    for name in ("n", "edf", "sigma2", "resms", "mean", "logLikelihood", "iterations", "status")
 }
-T_STATS = ("effect", "variance", "se", "t", "dof", "z", "logp")
+T_STATS = ("effect", "variance", "se", "t", "dof", "z", "logp", "fdr", "fdrBY")
 
 
 def test_app__writes_the_maps_of_the_contract(runs):

@@ -15,10 +15,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from blmm_bids import __version__
 from blmm_bids.app.comparison import FinishedUnit, write_comparisons
 from blmm_bids.app.directories import opened_directories, places_of
 from blmm_bids.app.disk import announce_series, check_working_files
-from blmm_bids.app.summary import show_units, write_dry_run
+from blmm_bids.app.peaks import keep_peaks
+from blmm_bids.app.summary import show_summary, show_units, show_workers, write_dry_run
 from blmm_bids.app.validation import validate_input
 from blmm_bids.app.variables import table_faults, with_qualified
 from blmm_bids.bids.dataset import find_observations, group_observations
@@ -36,6 +38,7 @@ from blmm_bids.outputs.description import write_description
 from blmm_bids.outputs.manifest import Manifest
 from blmm_bids.outputs.records import RunOutputs, UnitOutputs, UnitResult
 from blmm_bids.outputs.registry import OutputOptions
+from blmm_bids.outputs.stored import software_versions, store_results
 from blmm_bids.outputs.workdir import WorkDir
 from blmm_bids.outputs.write import check_names, leftover_files, planned_files, write_unit
 from blmm_bids.report.page import write_reports
@@ -112,9 +115,12 @@ def run(settings: Settings) -> int:
 
 def _run(settings: Settings, work_dir: WorkDir | None, started: float) -> int:
     failures: list[str] = []
+    versions = ", ".join(" ".join(pair) for pair in software_versions().items())
+    LOGGER.debug("blmm_bids %s; %s", __version__, versions)
     scratch = settings.work.work_dir if work_dir is None else work_dir.scratch
     earlier = {} if work_dir is None else load_records(work_dir.path)
     with _cluster(settings, scratch, dry_run=settings.dry_run) as runner:
+        show_workers(runner)
         units = _prepare_units(settings, runner, failures, earlier)
         run_outputs = _run_outputs(settings, units)
         planned = [_unit_outputs(settings, unit, unit.prepared.voxels) for unit in units]
@@ -301,9 +307,11 @@ def _fit_unit(
     fitted = plan_fit(work_dir, prepared, gathered)
     outputs = _unit_outputs(settings, unit, fitted.voxels, gathered.warnings)
     blocks = (fitted.block(span) for span in fit_blocks(runner, fitted))
+    outputs = replace(outputs, image_stats=gathered.images)
     result = write_unit(
         run_outputs, outputs, blocks, work_dir.scratch, fitted.slabs, runner.n_workers, before_writing
     )
+    result = replace(result, files=(*result.files, *keep_peaks(run_outputs, result, fitted)))
     n_maps = len(result.maps) + sum(series.n_maps for series in result.series)
     LOGGER.info("%s: %d maps in %s", unit.title, n_maps, result.directory)
     return FinishedUnit(unit.node.compare_with, fitted, result)
@@ -321,6 +329,7 @@ def _run_outputs(settings: Settings, units: list[Unit]) -> RunOutputs:
         description=settings.spec.description,
         warnings=tuple(map(places.hide, (*settings.spec.notices, *observations.warnings))),
         environment=dict(os.environ),
+        threshold=settings.threshold,
     )
 
 
@@ -367,14 +376,11 @@ def _finish(
     """Texts and pages that need all results, and the closing lines."""
     if not results:
         return
-    write_description(run_outputs, [result.unit for result in results])
     for path in leftover_files(results, compared):
         LOGGER.warning("%s is of an earlier run; it does not belong to these results", path)
-    pages = write_reports(run_outputs, results)
-    manifest.add([*(path for result in results for path in result.files), *compared, *pages])
+    store_results(replace(run_outputs, elapsed=time.monotonic() - started), results)
+    pages = write_reports(run_outputs.output_dir)
+    figures = run_outputs.output_dir.glob("node-*/figures/*")
+    manifest.add([*(path for result in results for path in result.files), *compared, *pages, *figures])
     manifest.finish(failures)
-    LOGGER.info("done in %.1f s", time.monotonic() - started)
-    for result in results:
-        LOGGER.info("maps: %s", result.directory)
-    for page in pages:
-        LOGGER.info("report: %s", page)
+    show_summary(run_outputs.output_dir, results, pages, time.monotonic() - started)

@@ -12,9 +12,12 @@ import pandas as pd
 from blmm_bids.bids.names import to_label
 from blmm_bids.cluster import format_memory
 from blmm_bids.errors import OutputError
+from blmm_bids.stats.model import Status
 
 if TYPE_CHECKING:
     from blmm_bids.app.bids_app import Unit
+    from blmm_bids.cluster import Runner
+    from blmm_bids.outputs.records import UnitResult
 
 LOGGER = logging.getLogger(__name__)
 # Rows of the dry run's table that a terminal is given; the file has all.
@@ -51,6 +54,34 @@ def show_units(units: Sequence[Unit]) -> None:
             format_memory(max(work.gather_bytes, work.fit_bytes)),
             format_memory(work.disk_bytes),
         )
+
+
+def show_workers(runner: Runner) -> None:
+    """Log who does the work."""
+    memory = format_memory(runner.bytes_per_worker)
+    where = f"; dashboard: {runner.dashboard}" if runner.dashboard else ""
+    LOGGER.info("workers: %d, up to %s each%s", runner.n_workers, memory, where)
+
+
+def show_summary(
+    output_dir: Path, results: Sequence[UnitResult], pages: Sequence[Path], seconds: float
+) -> None:
+    """Log what came out, and where it is."""
+    for result in results:
+        fitted = sum(count for code, count in result.status_counts.items() if Status(code).is_fitted)
+        LOGGER.info("%s: %d of %d voxels fitted", result.unit.node, fitted, len(result.unit.voxels))
+        for contrast in result.contrasts:
+            LOGGER.info(
+                "  %s (%s): largest %.2f; %d voxels with p < 0.001, uncorrected",
+                contrast.name, contrast.test, contrast.largest, contrast.n_small_p,
+            )  # fmt: skip
+    LOGGER.info("done in %.1f s", seconds)
+    for directory in dict.fromkeys(result.directory for result in results):
+        LOGGER.info("maps:    %s", directory)
+    for page in pages:
+        LOGGER.info("report:  %s", page)
+    LOGGER.info("methods: %s", output_dir / "logs" / "CITATION.md")
+    LOGGER.info("log:     %s", output_dir / "logs" / "blmm_bids.log")
 
 
 def write_dry_run(output_dir: Path, units: Sequence[Unit]) -> None:

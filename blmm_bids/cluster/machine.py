@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,19 @@ def usable_memory(root: Path = Path("/"), environ: Mapping[str, str] = os.enviro
     amounts += [limit for limit in _memory_limits(root) if limit < _UNLIMITED]
     amounts += _slurm_memory(environ)
     return int(_SHARE * min(amounts))
+
+
+def used_memory() -> int:
+    """Bytes that this process and its children hold; of workers on other machines nothing is known."""
+    import psutil
+
+    this = psutil.Process()
+    total = 0
+    for process in (this, *this.children(recursive=True)):
+        # A worker may end while it is looked at.
+        with suppress(psutil.Error):
+            total += process.memory_info().rss
+    return total
 
 
 def _available_memory(root: Path) -> int:

@@ -13,6 +13,7 @@ from blmm_bids.cluster import ClusterOptions
 from blmm_bids.design.contrast_spec import ContrastSpec
 from blmm_bids.design.spec import ModelSpec
 from blmm_bids.errors import UsageError
+from blmm_bids.stats.thresholds import Threshold
 
 MaskChoice = Path | Literal["template"] | None
 OutputLevel = Literal["minimal", "default", "full"]
@@ -109,6 +110,8 @@ class Settings:
         Which maps are written.
     output_series : tuple of {"ranef", "residuals"}
         Maps of each level and of each image that are written besides.
+    threshold : Threshold
+        What the tables of clusters and the report show.
     dry_run : bool
         Stop after the work summary.
     validate : bool
@@ -127,6 +130,7 @@ class Settings:
     contrasts: tuple[ContrastSpec, ...] = ()
     output_level: OutputLevel = "default"
     output_series: tuple[OutputSeries, ...] = ()
+    threshold: Threshold = field(default_factory=Threshold)
     dry_run: bool = False
     validate: bool = False
     command: tuple[str, ...] = ()
@@ -161,6 +165,7 @@ class Settings:
             "OutputSeries": list(self.output_series),
             "InputMasks": self.dataset.input_masks,
             "Cluster": {"Backend": self.cluster.backend},
+            "Threshold": _plain(self.threshold),
             "Contrasts": [_plain(contrast) for contrast in self.contrasts],
         }
 

@@ -1,4 +1,4 @@
-"""What the output dataset says of itself: description, README, settings, model and citation."""
+"""What the output dataset says of itself: description, README, settings and model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from blmm_bids.bids.names import to_label
-from blmm_bids.outputs.citation import citation_text
 from blmm_bids.outputs.files import write_json, write_text
 from blmm_bids.outputs.uris import source_names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from blmm_bids.outputs.records import RunOutputs, UnitOutputs
+    from blmm_bids.outputs.records import RunOutputs
 
 BIDS_VERSION = "1.11.1"
 SOFTWARE = "blmm_bids"
@@ -43,6 +40,7 @@ Linear mixed models fitted at every voxel by {software} {version}.
 - `node-<Name>/`: the maps of one model (`stat` says what a map holds, `param` and `contrast` of what), each
   with a JSON sidecar that has the exact names, the units and the method; `*_design.tsv` are the design,
   its random part, the images used and not used, and the contrasts.
+- `node-<Name>/*_clusters.tsv`: peaks and clusters of each contrast.
 - `code/`: the model as it was run. `logs/`: the settings, the log, and text for a methods section.
 
 In every map voxels outside the analysis mask are 0 and voxels inside it without an answer are NaN;
@@ -50,15 +48,13 @@ In every map voxels outside the analysis mask are 0 and voxels inside it without
 """
 
 
-def write_description(run: RunOutputs, units: Sequence[UnitOutputs] = ()) -> list[Path]:
+def write_description(run: RunOutputs) -> list[Path]:
     """Write the files at the root of the output dataset, ``logs/`` and ``code/``.
 
     Parameters
     ----------
     run : RunOutputs
         The run.
-    units : sequence of UnitOutputs
-        Its fits, for the methods text; without any, that text is left out.
 
     Returns
     -------
@@ -68,16 +64,13 @@ def write_description(run: RunOutputs, units: Sequence[UnitOutputs] = ()) -> lis
     root = run.output_dir
     description = f"\n{run.description}\n" if run.description else ""
     readme = _README.format(name=run.name, software=SOFTWARE, version=run.version, description=description)
-    paths = [
+    return [
         write_json(root / "dataset_description.json", dataset_description(run)),
         write_text(root / ".bidsignore", "".join(f"{line}\n" for line in _IGNORED)),
         write_text(root / "README", readme),
         write_json(root / "logs" / "settings.json", run.settings),
         write_json(root / "code" / f"model-{to_label(run.name)[:_LABEL_LENGTH]}_smdl.json", run.model_spec),
     ]
-    if units:
-        paths.append(write_text(root / "logs" / "CITATION.md", citation_text(run, units)))
-    return paths
 
 
 def dataset_description(run: RunOutputs) -> dict[str, Any]:

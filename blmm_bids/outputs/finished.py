@@ -120,7 +120,7 @@ def _read_reference(directory: Path) -> FinishedModel:
     if origin == "BLM-py":
         design = Design(design.X, design.fixef_names)
     grid = read_grid(directory / f"{prefix}_vox_mask.nii")
-    maps = {name: _read_volume(directory / f"{prefix}_vox_{name}.nii", grid) for name in ("mask", "llh", "n")}
+    maps = {name: read_map(directory / f"{prefix}_vox_{name}.nii", grid) for name in ("mask", "llh", "n")}
     voxels = np.flatnonzero(maps["mask"] > 0)
     reml = config.fit_options.reml
     if origin == "BLM-py":
@@ -152,7 +152,7 @@ def _check_blm_criterion(
     path = directory / "blm_vox_resms.nii"
     if not path.exists():
         return
-    resms, n_obs = _read_volume(path, grid)[voxels], maps["n"][voxels]
+    resms, n_obs = read_map(path, grid)[voxels], maps["n"][voxels]
     usable = (resms > 0) & (n_obs > n_fixef)
     n_obs, loglik = n_obs[usable], maps["llh"][voxels][usable]
     sigma2 = resms[usable] * (n_obs - n_fixef) / n_obs
@@ -216,15 +216,15 @@ def _read_unit(node: Path, part: str) -> FinishedModel:
     stem = {name: label for name, label in (parsed.entities if parsed else {}).items() if name != "stat"}
     grid = read_grid(path)
     analysis = {**stem, "desc": joined_label(stem.get("desc", ""), "analysis")}
-    mask = _read_volume(node / build_name(analysis, "mask", ".nii.gz"), grid)
-    n_obs = _read_volume(node / build_name({**stem, "stat": "n"}, "statmap", ".nii.gz"), grid)
-    loglik = _read_volume(path, grid)
+    mask = read_map(node / build_name(analysis, "mask", ".nii.gz"), grid)
+    n_obs = read_map(node / build_name({**stem, "stat": "n"}, "statmap", ".nii.gz"), grid)
+    loglik = read_map(path, grid)
     voxels = np.flatnonzero((mask > 0) & np.isfinite(loglik))
-    inputs = _read_tsv(node / design_filename(stem, "inputs"))
+    inputs = read_tsv(node / design_filename(stem, "inputs"))
     used = inputs[inputs["is_used"] == "true"]
     used = used.iloc[used["design_row"].astype(float).argsort(kind="stable").to_numpy()]
     return FinishedModel(
-        model=ComparedModel(node.name.removeprefix("node-"), _read_unit_design(node, stem), _is_reml(path)),
+        model=ComparedModel(node.name.removeprefix("node-"), read_unit_design(node, stem), _is_reml(path)),
         origin="blmm_bids",
         images=tuple(used["image"]),
         masks=tuple("" if masks == "n/a" else masks for masks in used["masks"]),
@@ -235,12 +235,19 @@ def _read_unit(node: Path, part: str) -> FinishedModel:
     )
 
 
-def _read_unit_design(node: Path, stem: Mapping[str, str]) -> Design:
+def read_unit_design(node: Path, stem: Mapping[str, str]) -> Design:
+    """Design of one fit of a node, from its tables.
+
+    Raises
+    ------
+    MissingInputError, DataError
+        A table is missing or cannot be read.
+    """
     table_path, random_path = (node / design_filename(stem, desc) for desc in ("", "random"))
-    table = _read_tsv(table_path)
+    table = read_tsv(table_path)
     terms: list[RandomTerm] = []
     if random_path.exists():
-        random = _read_tsv(random_path)
+        random = read_tsv(random_path)
         terms = [_read_term(rows, len(table)) for _, rows in random.groupby(random["term"].astype(int))]
     try:
         matrix = table.to_numpy(dtype=np.float64)
@@ -272,7 +279,14 @@ def _is_reml(path: Path) -> bool:
         raise DataError(msg) from error
 
 
-def _read_tsv(path: Path) -> pd.DataFrame:
+def read_tsv(path: Path) -> pd.DataFrame:
+    """Read a table of the output dataset, every cell as text.
+
+    Raises
+    ------
+    MissingInputError, DataError
+        The table is missing or cannot be read.
+    """
     try:
         return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=3)
     except FileNotFoundError as error:
@@ -283,8 +297,14 @@ def _read_tsv(path: Path) -> pd.DataFrame:
         raise DataError(msg) from error
 
 
-def _read_volume(path: Path, grid: Grid) -> FloatArray:
-    """Values of a map in C order, after its grid was checked."""
+def read_map(path: Path, grid: Grid) -> FloatArray:
+    """Values of a map in C order, after its grid was checked.
+
+    Raises
+    ------
+    MissingInputError, DataError
+        The map is missing, cannot be read, or has another shape.
+    """
     if not path.exists():
         msg = f"{path}: is missing, so the run did not finish; run it again"
         raise MissingInputError(msg)

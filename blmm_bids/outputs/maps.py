@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from blmm_bids.errors import OutputError, StorageError
 from blmm_bids.outputs.derived import BlockResult, with_derived
+from blmm_bids.outputs.discovery import q_values
 from blmm_bids.outputs.nifti import write_volume
 from blmm_bids.outputs.registry import Scope
 from blmm_bids.stats.model import FloatArray, IntArray
@@ -114,6 +115,10 @@ def gather_maps(
             values_of_map[places] = _column(results, spec)
         tally.add(results)
         _release(values)
+    # What needs every voxel at once comes last.
+    for values_of_map, spec in zip(values, _computed(specs), strict=True):
+        if spec.quantity.adjustment is not None:
+            values_of_map[:] = q_values(values_of_map, spec.quantity.adjustment)
 
 
 def write_maps(

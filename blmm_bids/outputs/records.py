@@ -13,6 +13,7 @@ from blmm_bids import __version__
 from blmm_bids.bids.names import to_label
 from blmm_bids.errors import DataError
 from blmm_bids.outputs.registry import OutputOptions
+from blmm_bids.stats.thresholds import Threshold
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,6 +91,8 @@ class RunOutputs:
         Environment variables, to tell in which container the run was.
     elapsed : float or None
         Seconds that the run took.
+    threshold : Threshold
+        What the tables of clusters and the report show.
     """
 
     output_dir: Path
@@ -103,6 +106,7 @@ class RunOutputs:
     version: str = __version__
     environment: Mapping[str, str] = field(default_factory=dict)
     elapsed: float | None = None
+    threshold: Threshold = field(default_factory=Threshold)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +143,9 @@ class UnitOutputs:
         Entities with one value over all images; GroupBy entities and this unit's labels.
     n_missing : (row,) int64 or None
         Voxels of the analysis mask without a value, for each image of `rows`.
+    image_stats : Mapping
+        ``mean``, ``variance``, ``minimum`` and ``maximum`` of each image of `rows`, over its own voxels;
+        empty where they are not known.
     variables : tuple of Variable
         Variables of the formula, for the report.
     warnings : tuple of str
@@ -162,6 +169,7 @@ class UnitOutputs:
     constant_entities: Mapping[str, str] = field(default_factory=dict)
     group: Mapping[str, str] = field(default_factory=dict)
     n_missing: IntArray | None = None
+    image_stats: Mapping[str, FloatArray] = field(default_factory=dict)
     variables: tuple[Variable, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Literal
 
 OutputLevel = Literal["minimal", "default", "full"]
+Adjustment = Literal["bh", "by"]
 _LEVELS: tuple[OutputLevel, ...] = ("minimal", "default", "full")
 
 DATA_UNITS = "units of the input images"
@@ -87,6 +88,9 @@ class Quantity:
         NIfTI intent; the parameters of t and F are added where they are constant.
     suffix : str
         BIDS suffix.
+    adjustment : {"bh", "by"} or None
+        The block results are -log10 p, and the map their false discovery rate over all voxels: by Benjamini
+        and Hochberg, or by Benjamini and Yekutieli.
     """
 
     name: str
@@ -100,6 +104,7 @@ class Quantity:
     map_type: str = "Other"
     intent: str = "none"
     suffix: str = "statmap"
+    adjustment: Adjustment | None = None
 
     def is_written(self, options: OutputOptions) -> bool:
         """Whether these options ask for the quantity."""
@@ -136,6 +141,10 @@ _FIT_QUANTITIES = (
         "resms", Scope.FIT, "resms",
         "Residual mean square: squared distance of the data from the fixed effects alone, over edf.",
         units=SQUARED_UNITS, switch="resms", map_type="variance", intent="estimate",
+    ),
+    Quantity(
+        "mean", Scope.FIT, "mean", "Mean of the images with a value here.",
+        units=DATA_UNITS, intent="estimate",
     ),
     Quantity(
         "logLikelihood", Scope.FIT, "logLikelihood", "Maximised log-likelihood, natural logarithm.",
@@ -220,6 +229,16 @@ _T_QUANTITIES = (
         "logp2", Scope.T, "logp2", "-log10 of the two-sided p value of t.",
         level="full", map_type="P map (given null hypothesis)", intent="log10 p value",
     ),
+    Quantity(
+        "fdr", Scope.T, "logp2",
+        "q value of the two-sided p: false discovery rate by Benjamini and Hochberg.",
+        adjustment="bh",
+    ),
+    Quantity(
+        "fdrBY", Scope.T, "logp2",
+        "q value of the two-sided p: false discovery rate by Benjamini and Yekutieli, under any dependence.",
+        adjustment="by",
+    ),
 )  # fmt: skip
 
 _F_QUANTITIES = (
@@ -243,6 +262,15 @@ _F_QUANTITIES = (
     Quantity(
         "partialR2", Scope.F, "partialR2", "Partial R squared: rF / (rF + dof), r the contrast's rank.",
         level="default",
+    ),
+    Quantity(
+        "fdr", Scope.F, "logp", "q value of the p of F: false discovery rate by Benjamini and Hochberg.",
+        adjustment="bh",
+    ),
+    Quantity(
+        "fdrBY", Scope.F, "logp",
+        "q value of the p of F: false discovery rate by Benjamini and Yekutieli, under any dependence.",
+        adjustment="by",
     ),
 )  # fmt: skip
 

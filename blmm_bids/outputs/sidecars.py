@@ -28,6 +28,7 @@ _DF_METHODS = {
     "observed": "Satterthwaite, with the observed information (as lmerTest)",
 }
 _ONE_SIDED = ("logp", "p")
+_TWO_SIDED = ("logp2", "fdr", "fdrBY")
 
 
 def map_sidecar(spec: MapSpec, run: RunOutputs, unit: UnitOutputs, sources: Sequence[str]) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def map_sidecar(spec: MapSpec, run: RunOutputs, unit: UnitOutputs, sources: Sequ
         content["DegreesOfFreedomMethod"] = df_method(unit, spec.contrast.test)
     if quantity.scope is Scope.T and quantity.name in _ONE_SIDED:
         content["Alternative"] = "greater"
-    elif quantity.name == "logp2":
+    elif quantity.scope is Scope.T and quantity.name in _TWO_SIDED:
         content["Alternative"] = "two-sided"
     if quantity.name == "status":
         content["Levels"] = {str(int(status)): status.sentence for status in Status}
@@ -109,9 +110,14 @@ def model_entries(unit: UnitOutputs) -> dict[str, Any]:
 
 def df_method(unit: UnitOutputs, test: str) -> str:
     """Say how the degrees of freedom of this fit's T or F contrasts came about."""
-    if not unit.design.terms:
+    return df_method_text(unit.fit_options.satterthwaite, test, is_mixed=bool(unit.design.terms))
+
+
+def df_method_text(satterthwaite: str, test: str, *, is_mixed: bool) -> str:
+    """Say how the degrees of freedom of T or F contrasts of a mixed or a linear model come about."""
+    if not is_mixed:
         return "residual: images less fixed effects (a linear model)"
-    method = _DF_METHODS[unit.fit_options.satterthwaite]
+    method = _DF_METHODS[satterthwaite]
     return f"{method}; combined as in Fai and Cornelius (1996)" if test == "F" else method
 
 

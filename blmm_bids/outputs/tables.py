@@ -17,14 +17,17 @@ from blmm_bids.outputs.uris import input_uri
 
 if TYPE_CHECKING:
     from blmm_bids.outputs.records import RunOutputs, UnitOutputs
+    from blmm_bids.stats.model import FloatArray
 
-_INPUT_COLUMNS = {
+INPUT_COLUMNS = {
     "image": "BIDS URI of the image.",
     "masks": "BIDS URIs of the image's own masks, separated by blanks.",
     "design_row": "Row of the design table, counted from 1; n/a for an image that was not used.",
     "is_used": "Whether the image entered the fit.",
     "reason": "Why the image was not used.",
     "n_voxels_missing": "Voxels of the analysis mask without a value in this image.",
+    "image_mean": "Mean of the image over the voxels where it has a value.",
+    "image_sd": "Standard deviation of the image over the voxels where it has a value.",
 }
 
 
@@ -124,6 +127,9 @@ def inputs_table(run: RunOutputs, unit: UnitOutputs) -> tuple[pd.DataFrame, dict
             "n_voxels_missing": n_missing,
         }
     )
+    for name, values in _image_columns(unit).items():
+        own[name] = np.nan
+        own.loc[list(unit.rows), name] = values
     covariates = unit.table.reset_index(drop=True)
     covariates = covariates.rename(columns={name: f"covariate.{name}" for name in own.columns})
     # Rows without covariates follow: counts (run, echo) shall not turn into floats for that.
@@ -133,7 +139,7 @@ def inputs_table(run: RunOutputs, unit: UnitOutputs) -> tuple[pd.DataFrame, dict
         table = pd.concat([table, _excluded_rows(run, unit.excluded)], ignore_index=True)
     sidecar: dict[str, Any] = {
         "Description": "The images that the selection found, used or not, with entities and covariates.",
-        **{name: {"Description": text} for name, text in _INPUT_COLUMNS.items()},
+        **{name: {"Description": text} for name, text in INPUT_COLUMNS.items()},
     }
     return table, sidecar
 
@@ -163,6 +169,13 @@ def contrasts_table(unit: UnitOutputs) -> tuple[pd.DataFrame, dict[str, Any]]:
 def _excluded_rows(run: RunOutputs, excluded: pd.DataFrame) -> pd.DataFrame:
     paths = [input_uri(Path(path), run.sources) for path in excluded["path"]]
     return pd.DataFrame({"image": paths, "is_used": "false", "reason": excluded["reason"].to_numpy()})
+
+
+def _image_columns(unit: UnitOutputs) -> dict[str, FloatArray]:
+    """Numbers of each image fitted, where they are known."""
+    if not unit.image_stats:
+        return {}
+    return {"image_mean": unit.image_stats["mean"], "image_sd": np.sqrt(unit.image_stats["variance"])}
 
 
 def _joined(paths: tuple[Path, ...], sources: Mapping[str, Path]) -> str | None:

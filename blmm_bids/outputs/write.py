@@ -17,6 +17,7 @@ from blmm_bids.outputs.naming import MapSpec, comparison_maps, design_filename, 
 from blmm_bids.outputs.records import ComparisonOutputs, RunOutputs, UnitOutputs, UnitResult
 from blmm_bids.outputs.series import Slabs, unit_series, write_series
 from blmm_bids.outputs.sidecars import comparison_sidecar, map_sidecar, source_uris
+from blmm_bids.outputs.stored import store_results
 from blmm_bids.outputs.summary import Tally
 from blmm_bids.outputs.tables import DESIGN_TABLES, write_tables
 
@@ -211,9 +212,5 @@ def write_outputs(
         result = write_unit(run, unit, blocks, scratch_dir)
         results.append(result)
         files += result.files
-    files += [path for path in write_description(run, _units(results)) if path not in files]
+    files.append(store_results(run, results))
     return files, tuple(results)
-
-
-def _units(results: Sequence[UnitResult]) -> list[UnitOutputs]:
-    return [result.unit for result in results]

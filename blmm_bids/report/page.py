@@ -1,52 +1,210 @@
-"""The page of each node: one HTML file that opens offline."""
+"""The page of each node: one HTML file that opens offline, made from the output dataset alone."""
 
 from __future__ import annotations
 
+import base64
+import logging
+import shlex
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from blmm_bids.outputs.citation import (
+    REFERENCES,
+    bibliography,
+    cited_keys,
+    methods_paragraphs,
+    paragraph_html,
+    write_citations,
+)
+from blmm_bids.outputs.clusters import write_clusters
 from blmm_bids.outputs.files import write_text
-from blmm_bids.report.view import page_view
+from blmm_bids.outputs.stored import read_results
+from blmm_bids.report import wording
+from blmm_bids.report.comparisons import comparisons_view
+from blmm_bids.report.figures import open_canvas
+from blmm_bids.report.fit import ReportFit, read_fit
+from blmm_bids.report.images import images_view
+from blmm_bids.report.inspector import inspector_view
+from blmm_bids.report.model import design_view
+from blmm_bids.report.results import MAX_PICTURED, Pictures, contrast_view, count_view, variance_view
+from blmm_bids.report.summary import summary_view
+from blmm_bids.report.volumes import EmbeddedVolume, embed, within_budget
 
 if TYPE_CHECKING:
-    from blmm_bids.outputs.records import RunOutputs, UnitResult
+    from blmm_bids.outputs.stored import StoredFit, StoredRun
+    from blmm_bids.stats.thresholds import Threshold
 
-_TEMPLATE = "page.html.jinja"
+LOGGER = logging.getLogger(__name__)
+_PACKAGE = "blmm_bids.report"
+# Fits of a node whose maps are drawn and can be looked at in the page.
+_MAX_DRAWN = 6
 
 
-def write_reports(run: RunOutputs, results: Sequence[UnitResult]) -> list[Path]:
-    """Write ``node-<Name>.html`` for each node.
+def write_reports(root: Path, threshold: Threshold | None = None) -> list[Path]:
+    """Write ``node-<Name>.html`` for each node, its figures, and the methods text.
 
     Parameters
     ----------
-    run : RunOutputs
-        The run.
-    results : sequence of UnitResult
-        All its fits, from the writer; those of one node share a page.
+    root : Path
+        Output dataset of a finished run.
+    threshold : Threshold, optional
+        What tables and figures show; that of the run by default.
 
     Returns
     -------
     list of Path
         One page a node, in the order of the fits.
+
+    Raises
+    ------
+    MissingInputError, DataError
+        There is no finished run, or one of its files is missing or damaged.
+    OutputError, StorageError
+        A file cannot be written.
     """
-    nodes = dict.fromkeys(result.unit.label for result in results)
-    return [
-        write_text(
-            run.output_dir / f"node-{node}.html",
-            render_page(run, [result for result in results if result.unit.label == node]),
-        )
-        for node in nodes
-    ]
+    run = read_results(root)
+    chosen = threshold or run.threshold
+    write_citations(run, chosen)
+    pages = []
+    for directory in dict.fromkeys(fit.directory for fit in run.fits):
+        LOGGER.debug("report of %s", directory)
+        fits = [fit for fit in run.fits if fit.directory == directory]
+        pages.append(write_text(root / f"{directory}.html", render_page(run, fits, chosen)))
+    return pages
 
 
-def render_page(run: RunOutputs, results: Sequence[UnitResult]) -> str:
-    """Make the HTML of one node's page; all that comes from the user is escaped."""
+def render_page(run: StoredRun, fits: Sequence[StoredFit], threshold: Threshold) -> str:
+    """Make the HTML of one node's page, and its figures; all that comes from the user is escaped."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader(_PACKAGE, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    source = files("blmm_bids.report").joinpath(_TEMPLATE).read_text(encoding="utf-8")
-    return environment.from_string(source).render(page_view(run, results)) + "\n"
+    # Sorted keys would put the inspector's choices out of the model's order.
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    return environment.get_template("page.html.jinja").render(page_view(run, fits, threshold)) + "\n"
+
+
+def page_view(run: StoredRun, fits: Sequence[StoredFit], threshold: Threshold) -> dict[str, Any]:
+    """Everything that the page of one node shows.
+
+    Parameters
+    ----------
+    run : StoredRun
+        The run.
+    fits : sequence of StoredFit
+        The node's fits, one a GroupBy group.
+    threshold : Threshold
+        What tables and figures show.
+
+    Returns
+    -------
+    dict
+        The template's variables.
+    """
+    sections: list[dict[str, Any]] = []
+    volumes: list[EmbeddedVolume] = []
+    inspectors: list[dict[str, Any]] = []
+    for number, stored in enumerate(fits, start=1):
+        fit = read_fit(run.root, stored)
+        is_drawn = number <= _MAX_DRAWN
+        section, drawn = fit_view(fit, threshold, is_drawn=is_drawn)
+        sections.append({"anchor": f"fit-{number}", **section})
+        volumes += drawn
+        inspected = inspector_view(fit) if is_drawn else None
+        if inspected:
+            inspectors.append(inspected)
+    kept, omitted = within_budget(volumes)
+    keys = cited_keys(fits)
+    return {
+        "title": fits[0].node,
+        "model_name": run.name,
+        "description": run.description,
+        "command": shlex.join(run.command),
+        "version": run.version,
+        "software": run.software.items(),
+        "elapsed": wording.duration_text(run.elapsed),
+        "warnings": list(run.warnings),
+        "threshold": threshold.text,
+        "min_voxels": threshold.min_voxels,
+        "fits": sections,
+        "comparisons": comparisons_view(run.root / fits[0].directory),
+        "volumes": [volume.as_mapping() for volume in kept],
+        "volumes_left_out": omitted,
+        "inspectors": inspectors,
+        "methods": [Markup(paragraph_html(each)) for each in methods_paragraphs(run, threshold)],  # noqa: S704
+        "references": [REFERENCES[key].text for key in keys],
+        "bibliography": bibliography(keys),
+        "style": _asset("templates/page.css"),
+        "scripts": [_asset(f"templates/{name}.js") for name in ("tables", "viewer", "inspector")],
+        "niivue": base64.b64encode(_bytes("vendor/niivue.umd.js.gz")).decode("ascii") if kept else "",
+        "niivue_license": _bytes("vendor/LICENSE").decode("utf-8"),
+    }
+
+
+def fit_view(
+    fit: ReportFit, threshold: Threshold, *, is_drawn: bool
+) -> tuple[dict[str, Any], list[EmbeddedVolume]]:
+    """One fit's sections, and its maps for the viewer; without pictures where there are very many fits."""
+    stored = fit.stored
+    mean = fit.files("mean")
+    average = fit.volume(mean[0]) if mean else None
+    pictures = Pictures(open_canvas(stored.space, fit.grid, average), stored.title)
+    clusters = write_clusters(fit.root, stored, threshold)
+    contrasts = [
+        contrast_view(fit, found, pictures, is_pictured=is_drawn and number < MAX_PICTURED)
+        for number, found in enumerate(clusters)
+    ]
+    variances = variance_view(fit, pictures) if is_drawn else []
+    for quantity, name in (("n", "Images with a value"), ("mean", "Mean of the images")):
+        for file in fit.files(quantity):
+            pictures.add(fit.volume(file), fit, name=name, kind="amount")
+    section = {
+        "title": stored.title,
+        "summary": summary_view(fit),
+        "images": images_view(fit),
+        "counts": count_view(fit, pictures.canvas) if is_drawn else None,
+        "design": design_view(fit),
+        "contrasts": contrasts,
+        "variances": variances,
+        "maps": [
+            {"href": f"{stored.directory}/{each.file}", "name": each.file, "text": each.description}
+            for each in stored.maps
+        ],
+        "series": [_series_view(stored, number) for number in range(len(stored.series))],
+        "tables": [{"href": f"{stored.directory}/{name}", "name": name} for name in stored.tables],
+    }
+    background = _background(pictures)
+    return section, ([background] if background else []) + pictures.volumes if is_drawn else []
+
+
+def _background(pictures: Pictures) -> EmbeddedVolume | None:
+    image = pictures.canvas.background
+    values = image.get_fdata()
+    return embed(values, image.affine, name="background", group=pictures.group, kind="background")
+
+
+def _series_view(stored: StoredFit, number: int) -> dict[str, Any]:
+    series = stored.series[number]
+    return {
+        "n_maps": series.n_maps,
+        "text": series.description,
+        "first": {"href": f"{stored.directory}/{series.first}", "name": series.first},
+        "last": {"href": f"{stored.directory}/{series.last}", "name": series.last},
+    }
+
+
+def _bytes(name: str) -> bytes:
+    return files(_PACKAGE).joinpath(name).read_bytes()
+
+
+def _asset(name: str) -> Markup:
+    """Read a file of ours that goes into the page as it is."""
+    return Markup(_bytes(name).decode("utf-8"))  # noqa: S704

@@ -102,7 +102,7 @@ def fit_blocks(runner: Runner, fitted: Fitted) -> Iterator[Span]:
         shared = (fitted.prepared.checked.dtype.name, fitted.prepared.problem.options.method)
         for _ in runner.map(compile_step, STEPS, label="kernel", shared=shared):
             pass
-    progress = Progress("voxels fitted", int(fitted.keep.sum()), n_done)
+    progress = Progress("voxels fitted", int(fitted.keep.sum()), n_done, runner.n_workers)
     for span in _smaller_and_smaller(runner, task, undone):
         progress.add(fitted.n_voxels(span))
         yield span
@@ -224,9 +224,18 @@ def fit_results(
         "beta": estimates.beta,
         "D": estimates.D,
         "vcov": estimates.vcov,
+        "mean": present_means(y),
         "missing": np.isnan(y).sum(axis=0),
     }
     for index, contrast in enumerate(contrasts):
         for name, values in contrast_maps(estimates, contrast).items():
             results[f"c{index}_{name}"] = values
     return results
+
+
+def present_means(y: NDArray[np.floating]) -> FloatArray:
+    """Mean over the images with a value, at each voxel of (voxel, obs); NaN without any."""
+    present = ~np.isnan(y)
+    with np.errstate(invalid="ignore"):
+        mean: FloatArray = np.add.reduce(y, axis=1, dtype=np.float64, where=present) / present.sum(axis=1)
+    return mean

@@ -146,7 +146,8 @@ def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
         for span in undone
     ]
     n_images = len(problem.images)
-    progress = Progress("images read", n_images, n_images - sum(span.size for span in undone))
+    n_done = n_images - sum(span.size for span in undone)
+    progress = Progress("images read", n_images, n_done, runner.n_workers)
     for index, _ in runner.map(gather_part, batches, label="batch", shared=(task,)):
         progress.add(undone[index].size)
     summaries = [read_summary(stage.part(span.index)) for span in work.batches]

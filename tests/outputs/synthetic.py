@@ -89,6 +89,7 @@ def unit(root: Path, **changes: object) -> UnitOutputs:
         constant_entities={"task": "nback", "space": "MNI152NLin2009cAsym", "stat": "effect", "run": "1"},
         group={"contrast": "faces"},
         n_missing=np.arange(12, dtype=np.int64),
+        image_stats={"mean": np.linspace(1, 2, 12), "variance": np.full(12, 4.0)},
         variables=(
             FactorLevels("age", "numeric", n_missing=1, minimum=20.0, mean=21.5, maximum=23.0),
             FactorLevels("sex", "categorical", ("F", "M"), "F", (6, 6)),
@@ -126,7 +127,7 @@ def results(unit: UnitOutputs, seed: int = 1) -> dict[str, np.ndarray]:
         "D": np.abs(rng.normal(size=(n_voxels, n_vech))),
         "vcov": root @ root.transpose(0, 2, 1),
     }
-    for name in ("sigma2", "resms", "logLikelihood"):
+    for name in ("sigma2", "resms", "logLikelihood", "mean"):
         found[name] = rng.gamma(2, size=n_voxels)
     for index, contrast in enumerate(unit.contrasts):
         names = ("effect", "variance", "se", "t", "dof", "z", "logp", "p", "logp2")

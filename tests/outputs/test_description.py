@@ -8,8 +8,7 @@ import pytest
 
 from blmm_bids.outputs.description import container_entry, dataset_description, write_description
 from blmm_bids.outputs.uris import input_uri, source_names
-from blmm_bids.stats.model import FitOptions
-from tests.outputs.synthetic import design, run, unit
+from tests.outputs.synthetic import run
 
 
 def test_dataset_description__links_sources_relatively(tmp_path):
@@ -50,39 +49,17 @@ def test_container_entry__names_the_container(environment, wanted):
 def test_write_description__writes_the_files_of_the_contract(tmp_path):
     out = tmp_path / "out"
     made = run(out, tmp_path / "in", environment={"APPTAINER_CONTAINER": "/x/b.sif"})
-    names = [path.relative_to(out).as_posix() for path in write_description(made, [unit(tmp_path)])]
+    names = [path.relative_to(out).as_posix() for path in write_description(made)]
     assert names == [
         "dataset_description.json",
         ".bidsignore",
         "README",
         "logs/settings.json",
         "code/model-growthStudy_smdl.json",
-        "logs/CITATION.md",
     ]
     assert (out / ".bidsignore").read_text().split() == ["node-*", "figures", "*.html"]
     assert json.loads((out / "logs/settings.json").read_text()) == {"formula": "y ~ 1 + age", "nprocs": 2}
     assert json.loads((out / "code/model-growthStudy_smdl.json").read_text())["Name"] == "growth study"
-
-
-def test_write_description__cites_what_was_used(tmp_path):
-    linear = unit(tmp_path, design=design(terms=False), node="linear")
-    mixed = unit(tmp_path, fit_options=FitOptions(reml=False))
-    write_description(run(tmp_path, tmp_path), [linear, mixed])
-    text = (tmp_path / "logs" / "CITATION.md").read_text(encoding="utf-8")
-    assert "ordinary linear model" in text
-    assert "by maximum likelihood (ML)" in text
-    assert "'subject' with 4 levels (Intercept, age)" in text
-    for doi in (
-        "119729",
-        "s11222-021-10026-6",
-        "jss.v067.i01",
-        "3002019",
-        "jss.v082.i13",
-        "00949659608811740",
-    ):
-        assert doi in text
-    write_description(run(tmp_path, tmp_path), [linear])
-    assert "jss.v067.i01" not in (tmp_path / "logs" / "CITATION.md").read_text(encoding="utf-8")
 
 
 def test_input_uri__names_the_innermost_dataset(tmp_path):

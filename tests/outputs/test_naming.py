@@ -49,7 +49,7 @@ def test_list_maps__names_every_map_as_the_contract_does():
     stem = "task-nback_space-MNI_contrast-"
     wanted = [
         "faces_desc-analysis_mask",
-        *[f"faces_stat-{name}_statmap" for name in ("n", "status", "edf", "sigma2", "resms")],
+        *[f"faces_stat-{name}_statmap" for name in ("n", "status", "edf", "sigma2", "resms", "mean")],
         *[f"faces_stat-{name}_statmap" for name in ("logLikelihood", "iterations")],
         *[f"faces_param-{name}_stat-beta_statmap" for name in ("Intercept", "age", "sexTM")],
         *[
@@ -70,9 +70,12 @@ def test_list_maps__names_every_map_as_the_contract_does():
         ],
         *[
             f"facesAgeEffect_stat-{name}_statmap"
-            for name in ("effect", "variance", "se", "t", "dof", "z", "logp", "p", "logp2")
+            for name in ("effect", "variance", "se", "t", "dof", "z", "logp", "p", "logp2", "fdr", "fdrBY")
         ],
-        *[f"facesAny_stat-{name}_statmap" for name in ("F", "dof", "z", "logp", "p", "partialR2")],
+        *[
+            f"facesAny_stat-{name}_statmap"
+            for name in ("F", "dof", "z", "logp", "p", "partialR2", "fdr", "fdrBY")
+        ],
     ]
     assert found == [stem + name for name in wanted]
 

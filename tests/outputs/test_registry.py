@@ -32,9 +32,13 @@ def test_quantities__are_declared_once():
     [
         (OutputOptions("minimal"), Scope.FIT, ["n", "status"]),
         (OutputOptions("minimal"), Scope.T, ["effect", "se", "t", "dof", "z", "logp"]),
-        (OutputOptions(), Scope.T, ["effect", "variance", "se", "t", "dof", "z", "logp"]),
-        (OutputOptions(), Scope.F, ["F", "dof", "z", "logp", "partialR2"]),
-        (OutputOptions("full"), Scope.T, ["effect", "variance", "se", "t", "dof", "z", "logp", "p", "logp2"]),
+        (OutputOptions(), Scope.T, ["effect", "variance", "se", "t", "dof", "z", "logp", "fdr", "fdrBY"]),
+        (OutputOptions(), Scope.F, ["F", "dof", "z", "logp", "partialR2", "fdr", "fdrBY"]),
+        (
+            OutputOptions("full"),
+            Scope.T,
+            ["effect", "variance", "se", "t", "dof", "z", "logp", "p", "logp2", "fdr", "fdrBY"],
+        ),
         (OutputOptions(), Scope.VECH, ["D"]),
         (OutputOptions("full"), Scope.VECH, ["D", "varcorr"]),
         (OutputOptions("full"), Scope.FACTOR, ["icc"]),
@@ -42,7 +46,7 @@ def test_quantities__are_declared_once():
         (
             OutputOptions(resms=False),
             Scope.FIT,
-            ["n", "status", "edf", "sigma2", "logLikelihood", "iterations"],
+            ["n", "status", "edf", "sigma2", "mean", "logLikelihood", "iterations"],
         ),
     ],
 )

@@ -14,8 +14,8 @@ from blmm_bids.errors import ModelSpecError, OutputError
 from blmm_bids.outputs.naming import list_series
 from blmm_bids.outputs.registry import OutputOptions
 from blmm_bids.outputs.series import series_costs, unit_series
+from blmm_bids.outputs.stored import stored_fit
 from blmm_bids.outputs.write import check_names, write_unit
-from blmm_bids.report.view import page_view
 from blmm_bids.stages import records
 from blmm_bids.stats.model import RandomTerm
 from tests.outputs.synthetic import VOXELS, blocks, design, run, unit
@@ -174,12 +174,12 @@ def test_write_unit__says_in_sidecars_what_each_map_is_of(tmp_path):
     ]
 
 
-def test_page_view__sums_series_up(tmp_path):
+def test_stored_fit__sums_series_up(tmp_path):
     made, ran = unit(tmp_path / "in", output_options=BOTH), run(tmp_path / "out", tmp_path / "in")
     result = write_unit(ran, made, blocks(made), tmp_path / "work", slabs_of(made_up(made), 7))
-    [view] = page_view(ran, [result])["units"]
-    assert [series["n_maps"] for series in view["series"]] == [8, 12]
-    listed = {entry["name"] for entry in view["maps"]}
+    stored = stored_fit(ran, result)
+    assert [series.n_maps for series in stored.series] == [8, 12]
+    listed = {entry.file for entry in stored.maps}
     assert not any("ranef" in name or "residual" in name for name in listed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sysconfig
 from dataclasses import replace
@@ -31,10 +32,7 @@ def write_all(root: Path, name: str = "out"):
     full = unit(inputs, output_options=OutputOptions("full"))
     units = [full, replace(full, group={"contrast": "houses"}), unit(inputs, node="base", group={})]
     files, results = write_outputs(made, [(fit, blocks(fit)) for fit in units], root / "work")
-    pages = write_reports(made, results)
-    figures = results[0].directory / "figures"
-    figures.mkdir()
-    (figures / "task-nback_desc-x_statmap.svg").write_text("<svg/>")
+    pages = write_reports(made.output_dir)
     (made.output_dir / "logs" / "blmm.log").write_text("log")
     return made, [*files, *pages], results
 
@@ -46,8 +44,9 @@ def dataset(tmp_path_factory):
 
 def test_write_outputs__lists_exactly_what_it_wrote(dataset):
     made, files, _ = dataset
-    others = {"task-nback_desc-x_statmap.svg", "blmm.log"}
-    there = {path for path in made.output_dir.rglob("*") if path.is_file() and path.name not in others}
+    # The report's own: figures, tables of clusters, methods text.
+    others = re.compile(r"figures/|_clusters\.|CITATION\.|blmm\.log")
+    there = {path for path in made.output_dir.rglob("*") if path.is_file() and not others.search(str(path))}
     assert set(files) == there
     assert len(files) == len(set(files))
 
@@ -106,6 +105,19 @@ def test_write_outputs__is_read_by_nilearn(dataset):
     assert values[0] == 2
 
 
+def test_write_outputs__maps_are_drawn_by_nilearn(dataset):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from nilearn.plotting import plot_stat_map
+
+    _, _, results = dataset
+    z = next(results[0].directory.glob("*facesAgeEffect_stat-z_statmap.nii.gz"))
+    drawn = plot_stat_map(str(z), bg_img=None, threshold=0.5)
+    assert drawn.cut_coords is not None
+    drawn.close()
+
+
 def test_write_comparison__writes_maps_and_sidecars_of_the_test(tmp_path):
     made = run(tmp_path, tmp_path)
     comparison = ComparisonOutputs(
@@ -139,12 +151,13 @@ def test_write_comparison__writes_maps_and_sidecars_of_the_test(tmp_path):
 
 
 def test_leftover_files__finds_maps_of_an_earlier_run(tmp_path):
-    _, _, results = write_all(tmp_path)
-    assert leftover_files(results) == []
+    made, _, results = write_all(tmp_path)
+    tables = list(made.output_dir.rglob("*_clusters.tsv"))
+    assert leftover_files(results, tables) == []
     old = results[0].directory / "contrast-old_stat-t_statmap.nii.gz"
     old.write_bytes(b"")
-    assert leftover_files(results) == [old]
-    assert leftover_files(results, [old]) == []
+    assert leftover_files(results, tables) == [old]
+    assert leftover_files(results, [old, *tables]) == []
 
 
 @pytest.mark.parametrize(
