@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 settings.register_profile("blmm", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("blmm")
+
+
+# Shells let what they start in the background ignore Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _kernel_cache() -> Path:

@@ -59,8 +59,7 @@ def show_units(units: Sequence[Unit]) -> None:
 def show_workers(runner: Runner) -> None:
     """Log who does the work."""
     memory = format_memory(runner.bytes_per_worker)
-    where = f"; dashboard: {runner.dashboard}" if runner.dashboard else ""
-    LOGGER.info("workers: %d, up to %s each%s", runner.n_workers, memory, where)
+    LOGGER.info("workers: %d, up to %s each", runner.n_workers, memory)
 
 
 def show_summary(
