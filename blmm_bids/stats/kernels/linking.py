@@ -2,8 +2,8 @@
 
 numba optimises each function and makes machine code of it together with all that it calls, and does so again
 at each level of callers: half of the time that the kernels took to compile went into code that nobody
-runs. Optimised once as a whole they are also a little faster, and so they are without the counts of references
-that numba keeps around each use of an array: what an inner kernel works on, its callers hold meanwhile.
+runs. Optimised once as a whole they are also a little faster, and so they are without the counting of
+references around each use of an array: what an inner kernel works on, its callers hold meanwhile.
 """
 
 from __future__ import annotations
