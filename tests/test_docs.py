@@ -80,7 +80,11 @@ def test_tutorial__runs_from_top_to_bottom(tmp_path):
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(CHECKOUT),
     }
-    for language, content in blocks("tutorial.md", "sh", "python"):
+    # The block that reads outputs takes those of the tutorial.
+    reading = [
+        ("python", f'output_dir = "results"\n{content}') for _, content in blocks("outputs.md", "python")
+    ]
+    for language, content in [*blocks("tutorial.md", "sh", "python"), *reading]:
         command = ["bash", "-euc", content] if language == "sh" else [sys.executable, "-c", content]
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=600
