@@ -236,8 +236,10 @@ def page_of(root, out, team, name):
 
 
 def test_page__takes_no_markup_from_names_and_tables(tmp_path):
-    plain = page_of(longitudinal(tmp_path / "plain" / "data"), tmp_path / "plain" / "out", "team", "name")
     place, text = tmp_path / "<script>alert(1)<", " ".join(SCRIPTS)
+    # As long, since the room that a name takes decides how charts are laid out, and as early in the alphabet.
+    harmless = re.sub(r"\W", "a", text)
+    plain = page_of(longitudinal(tmp_path / "a" / "data"), tmp_path / "a" / "out", harmless, harmless)
     found = page_of(longitudinal(place / "data"), place / "out", text, text)
     assert [tag for tag, _ in found.tags] == [tag for tag, _ in plain.tags]
     assert found.handlers == plain.handlers

@@ -24,7 +24,7 @@ def keep_peaks(run: RunOutputs, result: UnitResult, fitted: Fitted) -> list[Path
     Returns
     -------
     list of Path
-        The tables.
+        The tables and their sidecars.
 
     Raises
     ------
@@ -33,7 +33,11 @@ def keep_peaks(run: RunOutputs, result: UnitResult, fitted: Fitted) -> list[Path
     """
     fit = stored_fit(run, result)
     clusters = write_clusters(run.output_dir, fit, run.threshold)
-    tables = [result.directory / each.filename for each in clusters]
+    tables = [
+        (result.directory / each.filename).with_suffix(suffix)
+        for each in clusters
+        for suffix in (".tsv", ".json")
+    ]
     voxels = peak_voxels(run.output_dir, fit, clusters, n_inspected(fit.n_images))
     if not voxels:
         return tables

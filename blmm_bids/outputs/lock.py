@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ LOCK_NAME = ".blmm_lock.json"
 HEARTBEAT = 30.0
 # Far longer than a file server's pauses and its caches of attributes.
 SILENCE = 900.0
+# Removing a stale lock takes milliseconds; who claims to do it for longer was killed.
+CLAIM_SECONDS, CLAIM_POLL = 10.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,7 @@ def _take(path: Path, own: Holder) -> None:
                 found = Holder.read(path)
                 if found is not None and is_alive(path, found):
                     raise TemporaryError(_refusal(path, found)) from None
-                # Of two runs that find it stale, one alone can rename this very file away.
-                gone = aside_of(path)
-                with suppress(FileNotFoundError):
-                    path.rename(gone)
-                    if (taken := Holder.read(gone)) != found and taken is not None:
-                        os.link(gone, path)
-                    gone.unlink()
+                _remove_stale(path, aside, found)
             except OSError:
                 # Some file systems have no links.
                 _take_exclusively(path, own)
@@ -131,6 +128,26 @@ def _take(path: Path, own: Holder) -> None:
                 return
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _remove_stale(path: Path, aside: Path, found: Holder | None) -> None:
+    """Remove a lock whose run is gone, unless another has taken its place by now.
+
+    Of several runs that find it stale, one at a time may remove a lock, and looks again before it does.
+    """
+    claim = path.with_name(f"{path.name}.claim")
+    try:
+        os.link(aside, claim)
+    except FileExistsError:
+        if _silence(claim) > CLAIM_SECONDS:
+            claim.unlink(missing_ok=True)
+        time.sleep(CLAIM_POLL)
+        return
+    try:
+        if Holder.read(path) == found:
+            path.unlink(missing_ok=True)
+    finally:
+        claim.unlink(missing_ok=True)
 
 
 def _take_exclusively(path: Path, own: Holder) -> None:
