@@ -29,7 +29,8 @@ MARKS = {
     "start-up": r"  work: ",
     "reading": r"images read: (\d+) of \1\b",
     "fitting": r"voxels fitted: (\d+) of \1\b",
-    "writing": r"done in ",
+    "writing": r".*: \d+ maps in ",
+    "report": r"done in ",
 }
 LOG_LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}) \w+ (.*)")
 WORK_LINE = re.compile(r"  work: (\d+) candidate voxels in .*, (\S+ [MG]B) a worker")

@@ -68,10 +68,18 @@ def buildah():
     return f"buildah --root {store}/root --runroot {store}/run --storage-driver {driver}"
 
 
+def docker_answers():
+    """Whether there is a daemon behind the client."""
+    return (
+        shutil.which("docker") is not None
+        and subprocess.run(["docker", "info"], check=False, capture_output=True, timeout=60).returncode == 0
+    )
+
+
 @pytest.fixture
 def docker(tmp_path):
     """Environment of the script: docker, what the user names, or buildah and podman."""
-    if os.environ.get("DOCKER_BUILD") or shutil.which("docker"):
+    if os.environ.get("DOCKER_BUILD") or docker_answers():
         return {}
     infra = without_registry(tmp_path, "buildah", "podman", "runc", "mmdebstrap")
     build = f"{buildah()} bud --layers --isolation chroot --pull-never -v {tmp_path}:/run/lend:ro"
