@@ -34,6 +34,8 @@ _LOST = "{label} {index}: the cluster was lost while it ran; run the same comman
 
 # Seconds between two looks at signals and workers while nothing finishes.
 _LOOK_INTERVAL = 1.0
+# Seconds that a worker may take to hand a result over, which is a few numbers.
+_FETCH_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,12 @@ class DaskRunner:
                 index, item = running.pop(future)
                 try:
                     result = _result(future, label, index)
+                except _PendingError:
+                    # dask makes it again once there is a worker, which may be never: it goes back to
+                    # those that are watched.
+                    running[future] = (index, item)
+                    future.add_done_callback(finished.put)
+                    continue
                 except CancelledError as error:
                     # dask may give a task up, not only retry it, when the worker dies that holds a result
                     # just asked for. Items can be done again: what they write appears by renaming.
@@ -174,12 +182,23 @@ def _itself(value: Result) -> Result:
     return value
 
 
+class _PendingError(Exception):
+    """The worker that held a result died before it could be fetched."""
+
+
 def _result(future: Future[Result], label: str, index: int) -> Result:
     """Take a finished future's result, or raise its exception as ours; CancelledError where it is lost."""
+    if future.status == "pending":
+        raise _PendingError
     if future.status not in ("finished", "error"):
         raise CancelledError(future.key)
     try:
-        return future.result()
+        return future.result(timeout=_FETCH_TIMEOUT)
+    except TimeoutError as error:
+        if future.status != "error":
+            raise _PendingError from error
+        error.add_note(f"in {label} {index}")
+        raise
     except KilledWorker as error:
         msg = (
             f"{label} {index}: {MAX_LOST_WORKERS} workers died while they had it, most often for want "
