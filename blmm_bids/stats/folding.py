@@ -5,6 +5,9 @@ effects are integrated out it leaves ``U'C(S, D)U`` behind, and C depends on the
 alone. So for levels with the same S, which is all subjects seen at the same visits, the sum of
 ``UU'`` is formed once per voxel, and what an evaluation costs depends on the number of different S,
 not on the number of levels. Levels that are not alike are gone through one by one.
+
+Where every level of the largest term lies in one level of the next, as subjects do in families, the two are
+integrated out together: a family is then a level whose effects are its own and those of its subjects.
 """
 
 from __future__ import annotations
@@ -21,10 +24,14 @@ from blmm_bids.stats.plan_structure import Structure, make_structure
 SPARE_CLASSES = 24
 # Folding pays where it leaves at most this share of the levels.
 WORTHWHILE = 0.5
+# Effects of a level, its own and those of the levels within it, beyond which folding the two together does
+# not pay; and classes that missing images may add there, where it matters which of the levels lacks an image.
+MOST_TOGETHER = 7
+SPARE_NESTED_CLASSES = 96
 
 
 class Folding(NamedTuple):
-    """Integer arrays of the term that is integrated out, the first in elimination order.
+    """Integer arrays of what is integrated out: the first term in elimination order, or the first two.
 
     Attributes
     ----------
@@ -45,8 +52,17 @@ class Folding(NamedTuple):
         Observations, level by level.
     obs_met : (obs, other term)
         Position of the observation's level of each other term among the columns its level meets.
+    part_sizes : (part,)
+        Effects of each term that is integrated out.
+    directions : (pair of effects,)
+        Which element of those terms' D an element (a, b), a >= b, of a level's D is; column by column, -1
+        where it is zero.
+    obs_inner : (obs,)
+        Level of the first of two terms that an observation belongs to; empty where there is one term.
+    inner_ptr : (inner level + 1,)
+        Start of each such level's run of images, were they in order.
     sizes : (4,)
-        Effects of the term and levels; classes at most, zero where levels are gone through one by one; levels
+        Effects of a level, and levels; classes at most, zero where levels are gone through one by one; levels
         that are then worked on side by side.
     """
 
@@ -58,6 +74,10 @@ class Folding(NamedTuple):
     obs_ptr: IntArray
     level_obs: IntArray
     obs_met: IntArray
+    part_sizes: IntArray
+    directions: IntArray
+    obs_inner: IntArray
+    inner_ptr: IntArray
     sizes: IntArray
 
 
@@ -96,6 +116,74 @@ def make_folding(
     constant = bool((effects[0] == effects[0][0]).all())
     most = int(np.bincount(refs[0]).max()) if constant else n_classes + SPARE_CLASSES
     return rest, folding, min(most, int(n_levels[0]))
+
+
+def make_nested_folding(
+    refs: list[IntArray], n_levels: IntArray, effects: list[FloatArray], n_obs: int, n_fixef: int
+) -> tuple[Structure, Folding, FloatArray] | None:
+    """Structure of the terms behind the first two, how these two fold into it together, and the effects then.
+
+    Parameters
+    ----------
+    refs, n_levels, effects, n_obs, n_fixef
+        See `make_folding`.
+
+    Returns
+    -------
+    Structure
+    Folding
+    (obs, effect)
+        Those of the first term by their place within the level of the second, those of the second, and those
+        of the other terms.
+    None
+        In place of all where the first term is not nested in the second, or where it would not pay.
+    """
+    if len(refs) < 2:
+        return None
+    pairs = np.unique(np.stack(refs[:2], axis=1), axis=0)
+    slots = _slots(pairs)
+    n_slots = int(slots.max()) + 1
+    n_effects = np.array([columns.shape[1] for columns in effects], dtype=np.int64)
+    size = n_slots * int(n_effects[0]) + int(n_effects[1])
+    if pairs.shape[0] != n_levels[0] or size > MOST_TOGETHER:
+        return None
+    of_obs = slots[refs[0]][:, np.newaxis]
+    together = np.hstack([*(effects[0] * (of_obs == slot) for slot in range(n_slots)), effects[1]])
+    n_classes = _count_classes(refs[1], together, int(n_levels[1]))
+    if n_classes > WORTHWHILE * n_levels[1]:
+        return None
+    rest = make_structure(refs[2:], n_levels[2:], n_effects[2:], n_obs, n_fixef, met_through=refs[1])
+    folding = _folding(rest, refs[1], size, int(n_levels[1]))
+    most = n_classes + min(SPARE_NESTED_CLASSES, int(n_levels[1]))
+    folding = folding._replace(
+        part_sizes=n_effects[:2].copy(),
+        directions=_directions(int(n_effects[0]), n_slots, int(n_effects[1])),
+        obs_inner=np.ascontiguousarray(refs[0], dtype=np.int64),
+        inner_ptr=np.concatenate([[0], np.cumsum(np.bincount(refs[0]))]).astype(np.int64),
+        sizes=np.array([size, n_levels[1], most, 1], dtype=np.int64),
+    )
+    return rest, folding, np.ascontiguousarray(np.hstack([together, *effects[2:]]))
+
+
+def _directions(inner: int, n_slots: int, outer: int) -> IntArray:
+    """Element of two terms' D that each element of a level's D is; see `Folding`."""
+    size = n_slots * inner + outer
+    directions = np.full((size, size), -1, dtype=np.int64)
+    for begin in (*range(0, n_slots * inner, inner), n_slots * inner):
+        width, first = (inner, 0) if begin < n_slots * inner else (outer, inner * (inner + 1) // 2)
+        cols, rows = np.triu_indices(width)
+        directions[begin + cols, begin + rows] = first + np.arange(rows.size)
+    # Column by column of the lower triangle is row by row of the upper one.
+    return directions[np.triu_indices(size)]
+
+
+def _slots(pairs: IntArray) -> IntArray:
+    """Place of each level of the first term within its level of the second: (level, level of the second)."""
+    order = np.argsort(pairs[:, 1], kind="stable")
+    outer = pairs[order, 1]
+    slots = np.zeros(order.size, dtype=np.int64)
+    slots[order] = np.arange(order.size) - np.searchsorted(outer, outer)
+    return slots
 
 
 def _count_classes(refs: IntArray, effects: FloatArray, n_levels: int) -> int:
@@ -162,5 +250,9 @@ def _folding(rest: Structure, refs: IntArray, size: int, n_levels: int) -> Foldi
         obs_ptr=np.searchsorted(np.sort(refs), np.arange(n_levels + 1)).astype(np.int64),
         level_obs=np.argsort(refs, kind="stable").astype(np.int64),
         obs_met=obs_met,
+        part_sizes=np.array([size] if size else [], dtype=np.int64),
+        directions=np.arange(size * (size + 1) // 2),
+        obs_inner=np.zeros(0, dtype=np.int64),
+        inner_ptr=np.zeros(1, dtype=np.int64),
         sizes=np.array([size, n_levels, 0, 1], dtype=np.int64),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from blmm_bids.errors import DataError
-from blmm_bids.stats.folding import Folding, make_folding
+from blmm_bids.stats.folding import Folding, make_folding, make_nested_folding
 from blmm_bids.stats.model import Design, FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure, make_structure
 
@@ -25,16 +25,22 @@ FEWEST_LANES = 16
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """One way of going through the levels of the first term.
+    """One way of going through the levels of the first term, or of the first two.
 
     Attributes
     ----------
+    rest : Structure
+        Of the terms behind.
     fold : Folding
+    effects : (obs, effect)
+        Conditioned columns: those of a level of ``fold``, then those of the other terms.
     lanes : int
         Voxels fitted side by side.
     """
 
+    rest: Structure
     fold: Folding
+    effects: FloatArray
     lanes: int
 
 
@@ -60,8 +66,6 @@ class DesignPlan:
         Position in ``Design.terms`` of each term in elimination order.
     n_levels : (term,)
         Levels of each term, elimination order.
-    rest : Structure
-        Of the terms behind the first.
     passes : tuple of Pass
         Ways of going through the first term's levels; where too many differ at a voxel it goes to the next.
     """
@@ -74,7 +78,6 @@ class DesignPlan:
     rotations: tuple[FloatArray, ...]
     term_order: tuple[int, ...]
     n_levels: IntArray
-    rest: Structure
     passes: tuple[Pass, ...]
 
     @property
@@ -95,8 +98,12 @@ class DesignPlan:
     @property
     def work_bytes(self) -> int:
         """Bytes of working arrays that a fit needs beside the data."""
-        most = max(_lane_doubles(self.rest, one.fold) * one.lanes for one in self.passes)
-        return int(8 * (most + self.rest.pair_target.size))
+        return int(
+            max(
+                8 * (_lane_doubles(one.rest, one.fold) * one.lanes + one.rest.pair_target.size)
+                for one in self.passes
+            )
+        )
 
 
 def make_plan(design: Design) -> DesignPlan:
@@ -133,23 +140,39 @@ def make_plan(design: Design) -> DesignPlan:
     n_levels = np.array([term.n_levels for term in terms], dtype=np.int64)
     n_effects = np.array([term.n_effects for term in terms], dtype=np.int64)
     refs = [term.refs for term in terms]
-    rest, folding, most = make_folding(refs, n_levels, effects, design.n_obs, design.n_fixef)
+    passes = _passes(refs, n_levels, effects, design.n_obs, design.n_fixef)
     return DesignPlan(
         structure=make_structure(refs, n_levels, n_effects, design.n_obs, design.n_fixef),
         Q=np.ascontiguousarray(q_matrix),
         R_inv=np.linalg.inv(r_matrix),
         log_det_R=float(np.log(pivots).sum()),
-        effects=np.ascontiguousarray(np.hstack(effects)) if effects else np.zeros((design.n_obs, 0)),
+        effects=passes[-1].effects,
         rotations=rotations,
         term_order=tuple(order),
         n_levels=n_levels,
-        rest=rest,
-        passes=_passes(rest, folding, most),
+        passes=passes,
     )
 
 
-def _passes(rest: Structure, folding: Folding, most: int) -> tuple[Pass, ...]:
-    """By classes where they pay, and level by level."""
+def _passes(
+    refs: list[IntArray], n_levels: IntArray, effects: list[FloatArray], n_obs: int, n_fixef: int
+) -> tuple[Pass, ...]:
+    """By classes of two terms or of one where they pay, and level by level."""
+    nested = make_nested_folding(refs, n_levels, effects, n_obs, n_fixef)
+    passes = []
+    if nested is not None:
+        rest, folding, columns = nested
+        passes.append(Pass(rest, folding, columns, _lanes(_lane_doubles(rest, folding))))
+    columns = np.ascontiguousarray(np.hstack(effects)) if effects else np.zeros((n_obs, 0))
+    rest, folding, most = make_folding(refs, n_levels, effects, n_obs, n_fixef)
+    if most:
+        classes = folding._replace(sizes=np.array([*folding.sizes[:2], most, 1]))
+        passes.append(Pass(rest, classes, columns, _lanes(_lane_doubles(rest, classes))))
+    return (*passes, _one_by_one(rest, folding, columns))
+
+
+def _one_by_one(rest: Structure, folding: Folding, columns: FloatArray) -> Pass:
+    """Level by level."""
     size, n_levels = int(folding.sizes[0]), int(folding.sizes[1])
     doubles = _lane_doubles(rest, folding)
     lanes = _lanes(doubles)
@@ -158,11 +181,7 @@ def _passes(rest: Structure, folding: Folding, most: int) -> tuple[Pass, ...]:
         while 2 * lanes * doubles <= NEAR_DOUBLES and lanes < ITEMS:
             lanes *= 2
         folding = folding._replace(sizes=np.array([size, n_levels, 0, ITEMS // lanes]))
-    one_by_one = Pass(folding, lanes)
-    if most == 0:
-        return (one_by_one,)
-    classes = folding._replace(sizes=np.array([size, n_levels, most, 1]))
-    return Pass(classes, _lanes(_lane_doubles(rest, classes))), one_by_one
+    return Pass(rest, folding, columns, lanes)
 
 
 def _conditioner(effects: FloatArray, group: str) -> FloatArray:
@@ -194,9 +213,9 @@ def _lanes(doubles: int) -> int:
 def _lane_doubles(rest: Structure, fold: Folding) -> int:
     """Doubles that one lane takes: products, the factor and its adjoint with their tangents, and levels."""
     size, n_levels, most, group = (int(value) for value in fold.sizes)
-    m = size * (size + 1) // 2
+    n_pairs, m = fold.directions.size, fold.directions.max(initial=-1) + 1
     store, n_columns = int(rest.sizes[8]), int(rest.sizes[1]) + 1
     shared = (3 + 2 * m + group * (2 + m)) * store + (4 + m) * rest.row_idx.size
     if most:
-        return int(shared + most * (m * store + 3 * size * size))
+        return int(shared + most * (n_pairs * store + 3 * size * size))
     return int(shared + 2 * size * (fold.level_cols.size + n_levels * (n_columns + size)))

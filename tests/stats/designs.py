@@ -104,6 +104,22 @@ def slopes_design(n_effects, n_levels=12, n_visits=6):
     return make_design(np.column_stack(columns), make_term("subject", subject, *columns)), rng
 
 
+def nested_design(n_inner, n_outer):
+    """Families of one or two subjects, effects of time for either, and raters crossed. And a generator."""
+    n_visits, family_of = 5, np.repeat(np.arange(14), [1, 2] * 7)
+    rng = np.random.default_rng(10 * n_inner + n_outer)
+    subject = np.repeat(np.arange(family_of.size), n_visits)
+    time = np.tile(np.arange(n_visits) - 1.0, family_of.size)
+    columns = [np.ones(time.size), time, time**2]
+    age = rng.normal(size=family_of.size)[subject]
+    return make_design(
+        np.column_stack([*columns[:2], age]),
+        make_term("subject", subject, *columns[:n_inner]),
+        make_term("family", family_of[subject], *columns[:n_outer]),
+        make_term("rater", rng.integers(0, 4, time.size), columns[0]),
+    ), rng
+
+
 def factor_cases():
     """Name, factor of the true D (2 x 2 and 3 x 3, of every rank) and residual SD."""
     full = np.array([[1.0, 0, 0], [0.6, 0.8, 0], [-0.3, 0.5, 0.7]])

@@ -22,6 +22,7 @@ from tests.stats.designs import (
     factor_cases,
     make_design,
     make_term,
+    nested_design,
     random_design,
     slopes_design,
     subset,
@@ -137,12 +138,73 @@ def test_fit_voxels__folding_equal_levels_changes_rounding_only(n_effects, scale
         Y = np.einsum("oe,voe->vo", design.terms[0].effects, b[:, design.terms[0].refs])
         Y = with_missing(Y + rng.normal(size=Y.shape), rng, share=0.03)
         plan = make_plan(each)
-        _, level_by_level = plan.passes
-        plans = (plan, replace(plan, passes=(level_by_level,)))
-        folded, plain = (fit_voxels(each, Y, FitOptions()) for each in plans)
-        np.testing.assert_array_equal(folded.status, plain.status)
-        np.testing.assert_allclose(folded.loglik, plain.loglik, rtol=0, atol=1e-6)
-        assert max(folded.n_iter.max(), plain.n_iter.max()) < MANY_ITERATIONS
+        assert len(plan.passes) > 1
+        assert_passes_agree(plan, Y)
+
+
+@pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 100.0])
+@pytest.mark.parametrize("n_effects", [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)], ids=str)
+def test_fit_voxels__folding_nested_terms_together_changes_rounding_only(n_effects, scale, reml):
+    design, rng = nested_design(*n_effects)
+    subject, family, _ = design.terms
+    Y = rng.normal(size=(10, design.n_obs))
+    for term in (subject, family):
+        b = scale * rng.normal(size=(len(Y), term.n_levels, term.n_effects))
+        Y += np.einsum("oe,voe->vo", term.effects, b[:, term.refs])
+    Y = with_missing(Y, rng, share=0.03)
+    plan = make_plan(design)
+    assert [each.fold.part_sizes.size for each in plan.passes] == [2, 1, 1]
+    assert_passes_agree(plan, Y, reml=reml)
+
+
+def assert_passes_agree(plan, Y, **options):
+    """Each way of going through the levels, where the voxels that one has no room for go to the next."""
+    first, *others = (
+        fit_voxels(replace(plan, passes=plan.passes[start:]), Y, FitOptions(**options))
+        for start in range(len(plan.passes))
+    )
+    for other in others:
+        np.testing.assert_array_equal(first.status, other.status)
+        np.testing.assert_allclose(first.loglik, other.loglik, rtol=0, atol=1e-6)
+        assert max(first.n_iter.max(), other.n_iter.max()) < MANY_ITERATIONS
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
+def test_fit_voxels__nested_terms_equal_the_dense_formulas_and_a_slow_optimiser(seed, reml):
+    design, _ = nested_design(1, 1)
+    rng = np.random.default_rng(seed)
+    Y = with_missing(draw_all(design, rng), rng)
+    fit = fit_design(design, Y, reml=reml, satterthwaite="observed")
+    for v, y in enumerate(Y):
+        keep = np.isfinite(y)
+        present = subset(design, keep)
+        truth = dense_fit(present, y[keep], fit.D[v], reml=reml)
+        assert fit.loglik[v] == pytest.approx(truth.loglik, rel=ALGEBRA), TRUTHS[v]
+        np.testing.assert_allclose(fit.beta[v], truth.beta, rtol=ALGEBRA, atol=1e-7)
+        np.testing.assert_allclose(fit.vcov[v], truth.vcov, rtol=1e-6, atol=1e-6 * np.abs(truth.vcov).max())
+    v = seed % len(Y)
+    keep = np.isfinite(Y[v])
+    best = best_loglik(subset(design, keep), Y[v][keep], reml=reml, n_starts=2, seed=seed)
+    assert fit.loglik[v] - best > -LOGLIK_TOLERANCE * (1 + abs(best)), TRUTHS[v]
+
+
+def test_fit_voxels__counts_the_levels_of_both_nested_terms():
+    design, rng = nested_design(1, 1)
+    subject, family, _ = design.terms
+    n = subject.n_levels
+    one_of_each = np.unique(subject.refs, return_index=True)[1] + np.arange(n) % 4
+    Y = np.full((3, design.n_obs), np.nan)
+    # One image a subject; two; and the images of one family.
+    Y[0, one_of_each] = Y[1, one_of_each] = rng.normal(size=n)
+    Y[1, one_of_each + 1] = rng.normal(size=n)
+    alone = np.flatnonzero(family.refs == 1)
+    Y[2, alone] = rng.normal(size=alone.size)
+    fit = fit_design(design, Y, safe_mode=True)
+    assert fit.status[0] == Status.SAFE_MODE
+    assert fit.status[1] in (Status.CONVERGED, Status.SINGULAR)
+    assert fit.status[2] == Status.ONE_LEVEL
 
 
 def test_fit_voxels__does_not_mind_units_of_effects():

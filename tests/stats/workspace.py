@@ -17,7 +17,8 @@ class Workspace:
 
     def __init__(self, plan, Y, rules, *, which_pass=-1):
         lanes, n_obs = Y.shape
-        rest, fold = plan.rest, plan.passes[which_pass].fold
+        one_pass = plan.passes[which_pass]
+        rest, fold = one_pass.rest, one_pass.fold
         voxels = np.arange(lanes)
         self.k, self.search = allocate_lanes(plan.structure, lanes), allocate_search(plan.structure, lanes)
         self.fl = allocate_fold(rest, fold, lanes)
@@ -26,13 +27,13 @@ class Workspace:
             by_reference, (plan.structure, rest, fold, self.k, self.fl, self.search, self.out)
         )
         queue = make_queue(voxels, np.zeros_like(voxels), n_obs)
-        batch = allocate_batch(rest, plan.passes[which_pass].fold)
+        batch = allocate_batch(rest, one_pass.fold)
         self.n_loaded = load_lanes(
             s,
             rest_record,
             fold,
             plan.Q,
-            plan.effects,
+            one_pass.effects,
             Y,
             by_reference(queue),
             rules,

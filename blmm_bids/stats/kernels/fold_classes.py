@@ -8,7 +8,7 @@ from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.fold_matrices import add_derivatives, effect_matrices
-from blmm_bids.stats.model import FloatArray
+from blmm_bids.stats.model import FloatArray, IntArray
 
 
 @inner
@@ -31,15 +31,13 @@ def integrate_classes(fold: Folding, fl: FoldLanes, out: FloatArray) -> None:
         pair = 0
         for b in range(size):
             for a in range(b, size):
-                total = fl.totals[c, pair]
-                _inverse_element(fl.inverse_root, a, b, product)
-                _accumulate(product, total, out)
-                i = 0
-                for e in range(size):
-                    for d in range(e, size):
-                        _projected_element(fl.y[c], d, e, a, b, product)
+                if _has_column(fl.roots[c], a) and _has_column(fl.roots[c], b):
+                    total = fl.totals[c, pair]
+                    _inverse_element(fl.inverse_root, a, b, product)
+                    _accumulate(product, total, out)
+                    for i in range(d_stats.shape[0]):
+                        _projected_element(fold.directions, i, fl.y[c], a, b, product)
                         _accumulate(product, total, d_stats[i])
-                        i += 1
                 pair += 1
 
 
@@ -53,7 +51,10 @@ def weigh_classes(fold: Folding, fl: FoldLanes) -> None:
         pair = 0
         for b in range(size):
             for a in range(b, size):
-                _inner_product(fl.stats_grad, fl.totals[c, pair], product)
+                for w in range(product.size):
+                    product[w] = 0.0
+                if _has_column(fl.roots[c], a) and _has_column(fl.roots[c], b):
+                    _add_inner_product(fl.stats_grad, fl.totals[c, pair], product)
                 # Off-diagonal totals hold both orders.
                 times = 1.0 if a == b else 0.5
                 for w in range(product.size):
@@ -77,7 +78,7 @@ def weigh_classes(fold: Folding, fl: FoldLanes) -> None:
                         k[i, j, w] += half[i, r, w] * y[j, r, w]
         for w in range(product.size):
             product[w] = weights[w] * n_levels[c, w]
-        add_derivatives(size, fl.h[c], k, product, fl.first, fl.second)
+        add_derivatives(size, fold.directions, fl.h[c], k, product, fl.first, fl.second)
 
 
 @inner
@@ -99,13 +100,32 @@ def _inverse_element(inverse_root: FloatArray, a: int, b: int, out: FloatArray) 
 
 
 @inner
-def _projected_element(y: FloatArray, d: int, e: int, a: int, b: int, out: FloatArray) -> None:
-    """Element (a, b) of ``-Y'EY`` for the direction (d, e) of D."""
+def _has_column(root: FloatArray, b: int) -> bool:
+    """Whether column b of G is more than zeros in some lane: where it is not, U has no row b."""
+    for a in range(root.shape[0]):
+        for w in range(root.shape[2]):
+            if root[a, b, w] != 0.0:
+                return True
+    return False
+
+
+@inner
+def _projected_element(
+    directions: IntArray, direction: int, y: FloatArray, a: int, b: int, out: FloatArray
+) -> None:
+    """Element (a, b) of ``-Y'EY`` for a direction of D."""
     for w in range(out.size):
-        out[w] = -y[d, a, w] * y[e, b, w]
-    if d != e:
-        for w in range(out.size):
-            out[w] -= y[e, a, w] * y[d, b, w]
+        out[w] = 0.0
+    i = 0
+    for e in range(y.shape[0]):
+        for d in range(e, y.shape[0]):
+            if directions[i] == direction:
+                for w in range(out.size):
+                    out[w] -= y[d, a, w] * y[e, b, w]
+                if d != e:
+                    for w in range(out.size):
+                        out[w] -= y[e, a, w] * y[d, b, w]
+            i += 1
 
 
 @inner
@@ -117,10 +137,8 @@ def _accumulate(coef: FloatArray, total: FloatArray, out: FloatArray) -> None:
 
 
 @inner
-def _inner_product(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
-    """``sum_x a[x] b[x]`` lane by lane."""
-    for w in range(out.size):
-        out[w] = 0.0
+def _add_inner_product(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
+    """``out += sum_x a[x] b[x]`` lane by lane."""
     for x in range(a.shape[0]):
         for w in range(out.size):
             out[w] += a[x, w] * b[x, w]

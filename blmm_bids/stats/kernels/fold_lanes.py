@@ -16,8 +16,8 @@ class FoldLanes(NamedTuple):
 
     A ``unit`` is a class of levels with equal Z'Z, or else a group of levels that are worked on side by side,
     as lanes are; an ``item`` is a lane, or a level of the group and a lane. ``pair`` runs over
-    the elements (a, b), a >= b, of a symmetric matrix of the term's effects, column by column, as vech does;
-    ``direction`` over the same elements of D.
+    the elements (a, b), a >= b, of a symmetric matrix of a level's effects, column by column, as vech does;
+    ``direction`` over the elements of D: the same ones, but where two terms are integrated out together.
 
     Attributes
     ----------
@@ -42,13 +42,13 @@ class FoldLanes(NamedTuple):
         ``R^-1 U`` of one unit.
     product, logdet : (item,)
         Product of pivots, and the term's log-determinant.
-    theta, weights : (theta, item), (item,)
-        The first term's theta and the weight of the log-determinant.
+    theta, weights : (pair, item), (item,)
+        Factor of a level's D and the weight of the log-determinant.
     stats_grad : (product, item)
         Derivative of the criterion in B.
     sums : (1 + direction, product, item)
         B and dB as they are summed.
-    first, second : (direction, item), (pair of directions, item)
+    first, second : (direction, item), (two directions, item)
         Derivatives of the criterion in D as they are summed.
     d_stats : (direction, product, lane)
         dB.
@@ -96,8 +96,8 @@ def allocate_fold(rest: Structure, fold: Folding, lanes: int) -> FoldLanes:
     """Zeroed working arrays for ``lanes`` voxels side by side."""
     size, n_levels, most, group = (int(value) for value in fold.sizes)
     store, n_fixef = int(rest.sizes[8]), int(rest.sizes[1])
-    m = size * (size + 1) // 2
-    pairs = m * (m + 1) // 2
+    n_pairs, m = fold.directions.size, int(fold.directions.max(initial=-1)) + 1
+    n_second = m * (m + 1) // 2
     columns = int(rest.sizes[0]) + n_fixef + 1
     n_border = (n_fixef + 1) * (n_fixef + 2) // 2
     n_units = most if most else -(-n_levels // group)
@@ -115,7 +115,7 @@ def allocate_fold(rest: Structure, fold: Folding, lanes: int) -> FoldLanes:
         base=zeros(store),
         plain=zeros(n_border),
         roots=items(n_units, size, size),
-        totals=zeros(most, m, store),
+        totals=zeros(most, n_pairs, store),
         n_levels=zeros(most),
         n_classes=np.zeros(lanes, dtype=np.int64),
         u=items(rows),
@@ -128,12 +128,12 @@ def allocate_fold(rest: Structure, fold: Folding, lanes: int) -> FoldLanes:
         a=items(size * widest),
         product=items(),
         logdet=items(),
-        theta=items(m),
+        theta=items(n_pairs),
         weights=items(),
         stats_grad=items(store),
         sums=items(1 + m, store),
         first=items(m),
-        second=items(pairs),
+        second=items(n_second),
         d_stats=zeros(m, store),
         grad=zeros(m),
         hess=zeros(m, m),

@@ -81,7 +81,7 @@ def weigh_levels(rest: Structure, fold: Folding, fl: FoldLanes) -> None:
                         entry += 1
                 for w in range(total.size):
                     k[b, a, w] = total[w]
-        add_derivatives(size, fl.h[unit], k, fl.weights, fl.first, fl.second)
+        add_derivatives(size, fold.directions, fl.h[unit], k, fl.weights, fl.first, fl.second)
 
 
 @inner

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 from blmm_bids.stats.kernels.compiling import inner
-from blmm_bids.stats.model import FloatArray
+from blmm_bids.stats.model import FloatArray, IntArray
 
 
 @inner
@@ -86,6 +86,7 @@ def lower_place(size: int, row: int, col: int) -> int:
 @inner
 def add_derivatives(
     size: int,
+    directions: IntArray,
     h: FloatArray,
     k: FloatArray,
     weights: FloatArray,
@@ -96,6 +97,8 @@ def add_derivatives(
 
     Parameters
     ----------
+    directions : (pair of effects,)
+        See `Folding`.
     h : (effect, effect, item)
     k : (effect, effect, item)
         ``<df/dB, v v'>``; becomes ``2 K - weight H``.
@@ -109,30 +112,31 @@ def add_derivatives(
     for b in range(size):
         for a in range(b, size):
             times = 1.0 if a == b else 2.0
-            for w in range(items):
-                first[i, w] += times * (weights[w] * h[a, b, w] - k[a, b, w])
+            if directions[i] >= 0:
+                total = first[directions[i]]
+                for w in range(items):
+                    total[w] += times * (weights[w] * h[a, b, w] - k[a, b, w])
             i += 1
     for a in range(size):
         for b in range(size):
             for w in range(items):
                 k[a, b, w] = 2.0 * k[a, b, w] - weights[w] * h[a, b, w]
     i = 0
-    second_place = 0
     for b in range(size):
         for a in range(b, size):
             j = 0
             for e in range(size):
                 for d in range(e, size):
-                    if j <= i:
+                    if 0 <= directions[j] <= directions[i]:
+                        total = second[directions[i] * (directions[i] + 1) // 2 + directions[j]]
                         # E_ab is e_a e_b' + e_b e_a' off the diagonal.
-                        _add_trace(h[b, d], k[e, a], second[second_place])
+                        _add_trace(h[b, d], k[e, a], total)
                         if a != b:
-                            _add_trace(h[a, d], k[e, b], second[second_place])
+                            _add_trace(h[a, d], k[e, b], total)
                         if d != e:
-                            _add_trace(h[b, e], k[d, a], second[second_place])
+                            _add_trace(h[b, e], k[d, a], total)
                         if a != b and d != e:
-                            _add_trace(h[a, e], k[d, b], second[second_place])
-                        second_place += 1
+                            _add_trace(h[a, e], k[d, b], total)
                     j += 1
             i += 1
 

@@ -53,6 +53,8 @@ class FoldPattern(NamedTuple):
         The other terms' and Q's products within levels.
     seen : (level,)
         Images of each level.
+    seen_inner : (inner level,)
+        The same of the first of two terms.
     class_of : (level,)
         Class of levels with equal G, -1 for a level without images.
     class_root : (class, effect, effect)
@@ -70,6 +72,7 @@ class FoldPattern(NamedTuple):
     fixef: FloatArray
     base: FloatArray
     seen: IntArray
+    seen_inner: IntArray
     class_of: IntArray
     class_root: FloatArray
     n_classes: IntArray
@@ -89,10 +92,11 @@ def allocate_fold_pattern(rest: Structure, fold: Folding) -> FoldPattern:
         fixef=np.zeros((n_levels, size, n_fixef)),
         base=np.zeros(store),
         seen=np.zeros(n_levels, dtype=np.int64),
+        seen_inner=np.zeros(fold.inner_ptr.size - 1, dtype=np.int64),
         class_of=np.zeros(n_levels, dtype=np.int64),
         class_root=np.zeros((most, size, size)),
         n_classes=np.zeros(1, dtype=np.int64),
-        totals=np.zeros((most, size * (size + 1) // 2, store)),
+        totals=np.zeros((most, fold.directions.size, store)),
     )
 
 
@@ -122,7 +126,7 @@ def compute_fold_pattern(
     for level in range(n_levels):
         count_level(fold, level, out)
         n_seen += 1 if out.seen[level] > 0 else 0
-    code = check_levels(fold, n_seen, n_present, safe_mode)
+    code = check_levels(fold, n_seen, _count_inner(fold, out), n_present, safe_mode)
     if code != CONVERGED:
         return code  # type: ignore[no-any-return]
     # The other terms' products: what levels share with them is taken off, level by level.
@@ -153,13 +157,33 @@ def count_level(fold: Folding, level: int, out: FoldPattern) -> None:
 
 
 @inner
-def check_levels(fold: Folding, n_seen: int, n_present: int, safe_mode: bool) -> int:
-    """Whether the first term keeps two levels, and fewer effects than images."""
-    if fold.sizes[1] > 0 and n_seen < 2:
+def _count_inner(fold: Folding, out: FoldPattern) -> int:
+    """Count the levels of the first of two terms that have images."""
+    clear(out.seen_inner)
+    n_seen = 0
+    for obs in range(fold.obs_inner.size):
+        if not out.absent[obs]:
+            n_seen += 1 if out.seen_inner[fold.obs_inner[obs]] == 0 else 0
+            out.seen_inner[fold.obs_inner[obs]] += 1
+    return n_seen
+
+
+@inner
+def check_levels(fold: Folding, n_seen: int, n_inner: int, n_present: int, safe_mode: bool) -> int:
+    """Whether what is folded keeps two levels, and fewer effects than images.
+
+    Parameters
+    ----------
+    n_seen, n_inner : int
+        Levels with images, and those of the first of two terms.
+    """
+    if fold.sizes[1] == 0:
+        return CONVERGED
+    if n_seen < 2:
         return ONE_LEVEL
-    if fold.sizes[1] > 0 and safe_mode and n_seen * fold.sizes[0] >= n_present:
-        return SAFE_MODE
-    return CONVERGED
+    last = fold.part_sizes.size - 1
+    n_effects = max(n_seen * fold.part_sizes[last], n_inner * fold.part_sizes[0])
+    return SAFE_MODE if safe_mode and n_effects >= n_present else CONVERGED
 
 
 @inner
@@ -176,6 +200,8 @@ def split_level(
     for o in range(first, last):
         obs = fold.level_obs[o]
         for a in range(size):
+            if basis[obs, a] == 0.0:
+                continue
             for j in range(n_fixef):
                 fixef[a, j] += basis[obs, a] * q_basis[obs, j]
             effect = size
@@ -291,9 +317,12 @@ def _add_to_class(rest: Structure, fold: Folding, level: int, times: float, out:
     n_fixef = rest.sizes[1]
     n_border = n_fixef + 1
     met, fixef = out.met, out.fixef[level]
-    pair = 0
+    pair = -1
     for b in range(fold.sizes[0]):
         for a in range(b, fold.sizes[0]):
+            pair += 1
+            if not has_columns(out.root[level], a, b):
+                continue
             # Off-diagonal pairs hold both orders; on the diagonal they are the same.
             twice = 0.0 if a == b else times
             total = out.totals[c, pair]
@@ -314,4 +343,10 @@ def _add_to_class(rest: Structure, fold: Folding, level: int, times: float, out:
                     entry += 1
                 # The row of y.
                 entry += 1
-            pair += 1
+
+
+@inner
+def has_columns(root: FloatArray, a: int, b: int) -> bool:
+    """Whether a level has both columns of B: where an effect depends on the earlier ones there it has not."""
+    has: bool = root[a, a] > 0.0 and root[b, b] > 0.0
+    return has

@@ -9,7 +9,7 @@ import numpy as np
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
-from blmm_bids.stats.kernels.fold_products import FoldPattern
+from blmm_bids.stats.kernels.fold_products import FoldPattern, has_columns
 from blmm_bids.stats.kernels.products import Pattern, Responses
 from blmm_bids.stats.kernels.small import clear_columns
 from blmm_bids.stats.model import FloatArray
@@ -45,7 +45,7 @@ def allocate_fold_responses(rest: Structure, fold: Folding, columns: int) -> Fol
         level=np.zeros((size * n_levels, columns)),
         rest=np.zeros((n_ranef, columns)),
         border=np.zeros((n_border, columns)),
-        totals=np.zeros((most, size * (size + 1) // 2, n_ranef + n_border, columns)),
+        totals=np.zeros((most, fold.directions.size, n_ranef + n_border, columns)),
     )
 
 
@@ -75,14 +75,14 @@ def project_responses(
         for a in range(size):
             row = fold.obs_level[pattern.present[i]] * size + a
             z = basis[pattern.present[i], a]
-            for b in range(n_columns):
-                level_y[row, b] += z * values[i, b]
+            if z != 0.0:
+                _add_columns(z, values[i], n_columns, level_y[row])
     for i in range(n_present):
         for a in range(size):
             row = fold.obs_level[pattern.present[i]] * size + a
             z = basis[pattern.present[i], a]
-            for b in range(n_columns):
-                values[i, b] -= z * level_y[row, b]
+            if z != 0.0:
+                _add_columns(-z, level_y[row], n_columns, values[i])
         for j in range(n_fixef):
             x = within[pattern.present[i], j]
             for b in range(n_columns):
@@ -92,8 +92,9 @@ def project_responses(
     for level in range(fold.sizes[1]):
         for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
             for a in range(size):
-                for b in range(n_columns):
-                    out.rest[fold.level_cols[m], b] -= design.met[m, a] * level_y[level * size + a, b]
+                if design.met[m, a] != 0.0:
+                    y_a = level_y[level * size + a]
+                    _add_columns(-design.met[m, a], y_a, n_columns, out.rest[fold.level_cols[m]])
 
 
 @inner
@@ -111,9 +112,12 @@ def total_responses(
         c = design.class_of[level]
         if c < 0:
             continue
-        pair = 0
+        pair = -1
         for b in range(size):
             for a in range(b, size):
+                pair += 1
+                if not has_columns(design.root[level], a, b):
+                    continue
                 total = out.totals[c, pair]
                 y_a, y_b = level_y[level * size + a], level_y[level * size + b]
                 for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
@@ -129,7 +133,6 @@ def total_responses(
                 times = 1.0 if a == b else 2.0
                 for column in range(n_columns):
                     square[column] += times * y_a[column] * y_b[column]
-                pair += 1
 
 
 @inner

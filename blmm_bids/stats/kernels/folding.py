@@ -46,7 +46,7 @@ def evaluate(rest: Structure, fold: Folding, k: Lanes, kr: Factors, fl: FoldLane
         Working arrays of the first term.
     """
     # 1. Integrate the first term out.
-    _start(k, kr, fl)
+    _start(fold, k, kr, fl)
     if fold.sizes[2] > 0:
         integrate_classes(fold, fl, kr.stats)
     else:
@@ -70,7 +70,7 @@ def evaluate(rest: Structure, fold: Folding, k: Lanes, kr: Factors, fl: FoldLane
 
 
 @inner
-def _start(k: Lanes, kr: Factors, fl: FoldLanes) -> None:
+def _start(fold: Folding, k: Lanes, kr: Factors, fl: FoldLanes) -> None:
     """Give the lanes' theta, weights and products to the two parts; zero what is summed."""
     m = fl.first.shape[0]
     lanes = k.value.size
@@ -90,9 +90,11 @@ def _start(k: Lanes, kr: Factors, fl: FoldLanes) -> None:
         for w in range(lanes):
             fl.logdet[first + w] = 0.0
             fl.weights[first + w] = weights[0, w]
-        for t in range(m):
+        for i in range(fold.directions.size):
+            # Elements of a factor have the places of D's: terms are not correlated.
+            t = fold.directions[i]
             for w in range(lanes):
-                fl.theta[t, first + w] = theta[t, w]
+                fl.theta[i, first + w] = theta[t, w] if t >= 0 else 0.0
     for i in range(m):
         clear_rows(fl.d_stats[i])
     clear_rows(fl.first)
@@ -165,38 +167,36 @@ def _add_inner_product(
 @inner
 def _to_theta(rest: Structure, fold: Folding, k: Lanes, kr: Factors, fl: FoldLanes) -> None:
     """Chain rule for D = L L': theta (e, f) moves D's element (a, b) by [a=e] L_bf + [b=e] L_af."""
-    size = fold.sizes[0]
     m = fl.grad.shape[0]
     n_rest = rest.sizes[3]
     theta, grad, hess, d_border, d_rss = k.theta, k.grad, k.hess, k.d_border, k.d_rss
     n_border = d_border.shape[1]
-    t = 0
-    for f in range(size):
-        for e in range(f, size):
-            # 1. First derivatives.
-            clear(grad[t])
-            clear(d_rss[t])
-            clear_rows(d_border[t])
-            for u in range(n_rest):
-                clear(hess[m + u, t])
-            for r in range(f, size):
-                i = lower_place(size, e, r)
-                times = 2.0 if r == e else 1.0
-                factor = theta[lower_place(size, r, f)]
-                _add_scaled(times, factor, fl.grad[i], grad[t])
-                _add_scaled(times, factor, fl.d_rss[i], d_rss[t])
-                for x in range(n_border):
-                    _add_scaled(times, factor, fl.d_border[i, x], d_border[t, x])
+    start = 0
+    for part in range(fold.part_sizes.size):
+        size = fold.part_sizes[part]
+        t = start
+        for f in range(size):
+            for e in range(f, size):
+                # 1. First derivatives.
+                clear(grad[t])
+                clear(d_rss[t])
+                clear_rows(d_border[t])
                 for u in range(n_rest):
-                    _add_scaled(times, factor, fl.cross[i, u], hess[m + u, t])
-            # 2. Second derivatives within the term.
-            t2 = 0
-            for g in range(size):
-                for h in range(g, size):
-                    if t2 <= t:
-                        _second_in_theta(size, theta, fl, e, f, h, g, hess[t, t2])
-                    t2 += 1
-            t += 1
+                    clear(hess[m + u, t])
+                for r in range(f, size):
+                    i = start + lower_place(size, e, r)
+                    times = 2.0 if r == e else 1.0
+                    factor = theta[start + lower_place(size, r, f)]
+                    _add_scaled(times, factor, fl.grad[i], grad[t])
+                    _add_scaled(times, factor, fl.d_rss[i], d_rss[t])
+                    for x in range(n_border):
+                        _add_scaled(times, factor, fl.d_border[i, x], d_border[t, x])
+                    for u in range(n_rest):
+                        _add_scaled(times, factor, fl.cross[i, u], hess[m + u, t])
+                # 2. Second derivatives.
+                _seconds_in_theta(fold, theta, fl, start, size, e, f, hess[t])
+                t += 1
+        start = t
     for u in range(n_rest):
         copy(kr.grad[u], grad[m + u])
         copy(kr.d_rss[u], d_rss[m + u])
@@ -206,25 +206,53 @@ def _to_theta(rest: Structure, fold: Folding, k: Lanes, kr: Factors, fl: FoldLan
 
 
 @inner
-def _second_in_theta(
-    size: int, theta: FloatArray, fl: FoldLanes, e: int, f: int, h: int, g: int, out: FloatArray
+def _seconds_in_theta(
+    fold: Folding, theta: FloatArray, fl: FoldLanes, start: int, size: int, e: int, f: int, out: FloatArray
 ) -> None:
-    """Hessian element of theta (e, f) and theta (h, g)."""
+    """Hessian elements of theta (e, f) of the part whose theta begin at ``start``, and of all up to it."""
+    last = start + lower_place(size, e, f)
+    other = 0
+    for part in range(fold.part_sizes.size):
+        other_size = fold.part_sizes[part]
+        t = other
+        for g in range(other_size):
+            for h in range(g, other_size):
+                if t <= last:
+                    _second_in_theta(theta, fl, start, size, e, f, other, other_size, h, g, out[t])
+                t += 1
+        other = t
+
+
+@inner
+def _second_in_theta(
+    theta: FloatArray,
+    fl: FoldLanes,
+    start: int,
+    size: int,
+    e: int,
+    f: int,
+    other: int,
+    other_size: int,
+    h: int,
+    g: int,
+    out: FloatArray,
+) -> None:
+    """Hessian element of theta (e, f) of one part and theta (h, g) of another or the same."""
     for w in range(out.size):
         out[w] = 0.0
     for r in range(f, size):
-        i = lower_place(size, e, r)
-        first = theta[lower_place(size, r, f)]
-        for q in range(g, size):
-            j = lower_place(size, h, q)
-            second = theta[lower_place(size, q, g)]
+        i = start + lower_place(size, e, r)
+        first = theta[start + lower_place(size, r, f)]
+        for q in range(g, other_size):
+            j = other + lower_place(other_size, h, q)
+            second = theta[other + lower_place(other_size, q, g)]
             times = (2.0 if r == e else 1.0) * (2.0 if q == h else 1.0)
             curvature = fl.hess[max(i, j), min(i, j)]
             for w in range(out.size):
                 out[w] += times * first[w] * second[w] * curvature[w]
-    if f == g:
+    if start == other and f == g:
         times = 2.0 if e == h else 1.0
-        slope = fl.grad[lower_place(size, e, h)]
+        slope = fl.grad[start + lower_place(size, e, h)]
         for w in range(out.size):
             out[w] += times * slope[w]
 

@@ -20,6 +20,7 @@ from blmm_bids.stats.kernels.fold_products import (
     check_levels,
     classify_level,
     count_level,
+    has_columns,
     split_level,
 )
 from blmm_bids.stats.kernels.fold_responses import FoldResponses
@@ -53,9 +54,9 @@ class Gaps(NamedTuple):
     n_missing : (column,)
     levels : (column, level)
         Levels of the first term that lack images, as far as ``n_levels`` goes.
-    n_levels, n_gone : (column,)
-        The second counts the levels that lack all.
-    lacks : (level,)
+    n_levels, n_gone, n_gone_inner : (column,)
+        The second counts the levels that lack all, the third those of the first of two terms.
+    lacks, lacks_inner : (level,), (inner level,)
         Scratch, zero between uses: images that a level lacks.
     change : (column, product)
         Products of the missing images.
@@ -74,7 +75,9 @@ class Gaps(NamedTuple):
     levels: IntArray
     n_levels: IntArray
     n_gone: IntArray
+    n_gone_inner: IntArray
     lacks: IntArray
+    lacks_inner: IntArray
     change: FloatArray
     plain: FloatArray
     factor: FloatArray
@@ -95,7 +98,9 @@ def allocate_gaps(rest: Structure, fold: Folding, columns: int) -> Gaps:
         levels=counters(n_levels),
         n_levels=counters(),
         n_gone=counters(),
+        n_gone_inner=counters(),
         lacks=np.zeros(n_levels, dtype=np.int64),
+        lacks_inner=np.zeros(fold.inner_ptr.size - 1, dtype=np.int64),
         change=np.zeros((columns, int(rest.sizes[8]))),
         plain=np.zeros((columns, int(rest.sizes[8] - rest.sizes[6]))),
         factor=np.zeros((columns, n_fixef, n_fixef)),
@@ -127,7 +132,23 @@ def find_gaps(fold: Folding, y: FloatArray, b: int, gaps: Gaps) -> bool:
         n_gone += 1 if lacks[levels[i]] == fold.obs_ptr[levels[i] + 1] - fold.obs_ptr[levels[i]] else 0
         lacks[levels[i]] = 0
     gaps.n_missing[b], gaps.n_levels[b], gaps.n_gone[b] = n_missing, n_levels, n_gone
+    gaps.n_gone_inner[b] = _count_gone_inner(fold, missing[:n_missing], gaps.lacks_inner)
     return n_affected <= MOST_AFFECTED * y.size
+
+
+@inner
+def _count_gone_inner(fold: Folding, missing: IntArray, lacks: IntArray) -> int:
+    """Count the levels of the first of two terms that lack all images."""
+    if lacks.size == 0:
+        return 0
+    n_gone = 0
+    for obs in missing:
+        level = fold.obs_inner[obs]
+        lacks[level] += 1
+        n_gone += 1 if lacks[level] == fold.inner_ptr[level + 1] - fold.inner_ptr[level] else 0
+    for obs in missing:
+        lacks[fold.obs_inner[obs]] = 0
+    return n_gone
 
 
 @inner
@@ -174,7 +195,8 @@ def check_gaps(
     if code != CONVERGED:
         return code  # type: ignore[no-any-return]
     n_seen = fold.sizes[1] - gaps.n_gone[b]
-    return check_levels(fold, n_seen, n_present, safe_mode)  # type: ignore[no-any-return]
+    n_inner = fold.inner_ptr.size - 1 - gaps.n_gone_inner[b]
+    return check_levels(fold, n_seen, n_inner, n_present, safe_mode)  # type: ignore[no-any-return]
 
 
 @inner
@@ -289,9 +311,12 @@ def _add_held(
             out.rest[fold.level_cols[m], b] -= met[m, a] * level_y[level * size + a, b]
     if design.class_of[level] < 0:
         return
-    pair = 0
+    pair = -1
     for e in range(size):
         for a in range(e, size):
+            pair += 1
+            if not has_columns(design.root[level], a, e):
+                continue
             total = out.totals[design.class_of[level], pair]
             y_a, y_e = level_y[level * size + a, b], level_y[level * size + e, b]
             twice = 0.0 if a == e else 1.0
@@ -300,7 +325,6 @@ def _add_held(
             for i in range(n_fixef):
                 total[n_ranef + i, b] += fixef[e, i] * y_a + twice * fixef[a, i] * y_e
             total[n_ranef + n_fixef, b] += (1.0 + twice) * y_a * y_e
-            pair += 1
 
 
 @inner

@@ -22,17 +22,21 @@ def pivot_lanes(
 ) -> None:
     """Take the effects of terms in a better order, in the lanes that asked for it."""
     scratch = np.empty(s.term_size.max() ** 2)
+    n_parts = fold.part_sizes.size
     for w in range(search.phase.size):
         if search.phase[w] == PIVOT:
             for term in range(s.term_size.size):
                 if not _pivot(s, w, term, search, small):
                     continue
-                _reorder_levels(rest, fold, w, term - 1, small.order, scratch, fl)
-                if term > 0:
-                    _reorder_effects(rest, fl.base, w, term - 1, small.order, scratch)
+                if term < n_parts:
+                    _reorder_roots(fold, w, term, small.order, scratch, fl)
+                else:
+                    behind = term - n_parts
+                    _reorder_met(rest, fold, w, behind, small.order, scratch, fl)
+                    _reorder_effects(rest, fl.base, w, behind, small.order, scratch)
                     for c in range(fl.n_classes[w]):
                         for pair in range(fl.totals.shape[1]):
-                            _reorder_effects(rest, fl.totals[c, pair], w, term - 1, small.order, scratch)
+                            _reorder_effects(rest, fl.totals[c, pair], w, behind, small.order, scratch)
                 _compose_order(s, w, term, search, small)
             _resume(k, w, search)
 
@@ -66,10 +70,10 @@ def _resume(k: Lanes, w: int, search: Search) -> None:
 
 
 @inner
-def _reorder_levels(
-    rest: Structure, fold: Folding, w: int, term: int, order: IntArray, scratch: FloatArray, fl: FoldLanes
+def _reorder_roots(
+    fold: Folding, w: int, part: int, order: IntArray, scratch: FloatArray, fl: FoldLanes
 ) -> None:
-    """Put a term's effects into another order in one lane's levels; term -1 is the first one.
+    """Put the effects of a term that is integrated out into another order in one lane's levels.
 
     Parameters
     ----------
@@ -78,16 +82,25 @@ def _reorder_levels(
     scratch : (effects squared,)
     """
     lanes = fl.base.shape[1]
-    if term < 0:
-        size = fold.sizes[0]
-        for unit in range(fl.roots.shape[0]):
-            for item in range(w, fl.roots.shape[3], lanes):
-                for c in range(size):
+    size = fold.part_sizes[part]
+    # The last term is there once, the first of two once for each of its levels within one of the other.
+    outer = fold.sizes[0] - fold.part_sizes[fold.part_sizes.size - 1]
+    begin, end = (outer, fold.sizes[0]) if part == fold.part_sizes.size - 1 else (0, outer)
+    for unit in range(fl.roots.shape[0]):
+        for item in range(w, fl.roots.shape[3], lanes):
+            for first in range(begin, end, size):
+                for c in range(fold.sizes[0]):
                     for a in range(size):
-                        scratch[a] = fl.roots[unit, order[a], c, item]
+                        scratch[a] = fl.roots[unit, first + order[a], c, item]
                     for a in range(size):
-                        fl.roots[unit, a, c, item] = scratch[a]
-        return
+                        fl.roots[unit, first + a, c, item] = scratch[a]
+
+
+@inner
+def _reorder_met(
+    rest: Structure, fold: Folding, w: int, term: int, order: IntArray, scratch: FloatArray, fl: FoldLanes
+) -> None:
+    """Put the effects of another term into another order in one lane's levels; see `_reorder_roots`."""
     if fold.sizes[2] > 0:
         return
     for level in range(fold.sizes[1]):

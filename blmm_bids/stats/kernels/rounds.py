@@ -91,15 +91,15 @@ def bind_rounds(
 ) -> Rounds:
     """Bind the steps of one pass to working arrays; see `fit_waiting`."""
     fold, lanes = one_pass.fold, one_pass.lanes
-    s, rest = by_reference(plan.structure), by_reference(plan.rest)
+    s, rest = by_reference(plan.structure), by_reference(one_pass.rest)
     fold_record, estimates = by_reference(fold), by_reference(out)
     k = by_reference(allocate_lanes(plan.structure, lanes))
-    kr = by_reference(allocate_factors(plan.rest, lanes))
-    fl = by_reference(allocate_fold(plan.rest, fold, lanes))
+    kr = by_reference(allocate_factors(one_pass.rest, lanes))
+    fl = by_reference(allocate_fold(one_pass.rest, fold, lanes))
     search = by_reference(allocate_search(plan.structure, lanes))
     small = by_reference(allocate_small(plan.n_theta, plan.n_fixef))
     queue = by_reference(make_queue(order, pattern_ids, plan.n_obs))
-    batch = by_reference(allocate_batch(plan.rest, fold))
+    batch = by_reference(allocate_batch(one_pass.rest, fold))
     if rules.scoring:
         scoring = by_reference(allocate_scoring(plan.n_theta, lanes))
 
@@ -111,7 +111,7 @@ def bind_rounds(
 
     return Rounds(
         load=lambda: load_lanes(
-            s, rest, fold_record, plan.Q, plan.effects, y, queue, rules, k, fl, search, batch, estimates,
+            s, rest, fold_record, plan.Q, one_pass.effects, y, queue, rules, k, fl, search, batch, estimates,
         ),
         evaluate=lambda: evaluate(rest, fold_record, k, kr, fl),
         advance=advance,
