@@ -8,7 +8,7 @@ pattern holds one triangle.
 
 from __future__ import annotations
 
-from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.compiling import apart, inner
 from blmm_bids.stats.model import FloatArray
 from blmm_bids.stats.plan_structure import Structure
 
@@ -20,7 +20,7 @@ def theta_index(s: Structure, term: int, row: int, col: int) -> int:
     return s.theta_start[term] + col * size - col * (col - 1) // 2 + row - col  # type: ignore[no-any-return]
 
 
-@inner
+@apart
 def times_factor(s: Structure, stats: FloatArray, block: int, theta: FloatArray, right: FloatArray) -> None:
     """``right[r, j] = (Z'Z L_col)[r, j]`` of one block, rows flattened."""
     lanes = stats.shape[1]
@@ -38,7 +38,7 @@ def times_factor(s: Structure, stats: FloatArray, block: int, theta: FloatArray,
                     right[r * width + j, w] += stats[value, w] * theta[t, w]
 
 
-@inner
+@apart
 def assemble(
     s: Structure,
     stats: FloatArray,
@@ -106,7 +106,7 @@ def assemble(
                             entries[position + c, w] += theta[t, w] * stats[product + c, w]
 
 
-@inner
+@apart
 def assemble_tangent(
     s: Structure,
     stats: FloatArray,
@@ -163,7 +163,7 @@ def assemble_tangent(
                 d_entries[position + c, w] += stats[product + c, w]
 
 
-@inner
+@apart
 def contract(
     s: Structure,
     stats: FloatArray,
@@ -229,7 +229,7 @@ def contract(
                             out[t, w] += 2.0 * g_entries[position + c, w] * stats[product + c, w]
 
 
-@inner
+@apart
 def contract_curvature(
     s: Structure, stats: FloatArray, g_entries: FloatArray, g_diag: FloatArray, out: FloatArray
 ) -> None:
@@ -270,7 +270,7 @@ def contract_curvature(
                                 out[high, low, w] += times * g_entries[position, w] * stats[value, w]
 
 
-@inner
+@apart
 def spread(
     s: Structure, theta: FloatArray, g_entries: FloatArray, g_diag: FloatArray, out: FloatArray
 ) -> None:

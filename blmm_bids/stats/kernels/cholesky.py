@@ -12,12 +12,12 @@ Entries of a column hold ``l`` (unit lower triangular), ``d`` is kept apart.
 # Kernel arguments follow the module docstring; lanes are the last axis of every array.
 from __future__ import annotations
 
-from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.compiling import apart
 from blmm_bids.stats.model import FloatArray
 from blmm_bids.stats.plan_structure import Structure
 
 
-@inner
+@apart
 def factorise(
     s: Structure, entries: FloatArray, diag: FloatArray, u: FloatArray, first_column: int, stop_column: int
 ) -> None:
@@ -64,7 +64,7 @@ def factorise(
                     entries[target, w] -= entries[first + a, w] * u[b, w]
 
 
-@inner
+@apart
 def factorise_tangent(
     s: Structure,
     entries: FloatArray,
@@ -109,7 +109,7 @@ def factorise_tangent(
                     )
 
 
-@inner
+@apart
 def adjoint(
     s: Structure,
     entries: FloatArray,
@@ -163,7 +163,7 @@ def adjoint(
                 g_diag[j, w] += entries[first + a, w] * u[a, w]
 
 
-@inner
+@apart
 def adjoint_tangent(
     s: Structure,
     entries: FloatArray,

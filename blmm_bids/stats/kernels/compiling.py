@@ -10,7 +10,7 @@ from typing import Any
 
 import numba
 
-from blmm_bids.stats.kernels.linking import InnerCompiler
+from blmm_bids.stats.kernels.linking import ApartCompiler, InnerCompiler
 from blmm_bids.stats.kernels.prebuilt import link_prebuilt
 
 
@@ -50,3 +50,5 @@ kernel: Any = numba.njit(**_OPTIONS, cache=True)
 # ``py_func`` does not.
 _ONLY_LINKED: Any = {"no_cpython_wrapper": True, "pipeline_class": InnerCompiler}
 inner: Any = numba.njit(**_OPTIONS, **_ONLY_LINKED)
+# The same where what is written is reached by one argument alone, and by no record among them.
+apart: Any = numba.njit(**_OPTIONS, **{**_ONLY_LINKED, "pipeline_class": ApartCompiler})

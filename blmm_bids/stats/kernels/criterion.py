@@ -15,7 +15,7 @@ from blmm_bids.stats.kernels.assembly import (
     theta_index,
 )
 from blmm_bids.stats.kernels.cholesky import adjoint_tangent, factorise, factorise_tangent
-from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.compiling import apart, inner
 from blmm_bids.stats.kernels.small import clear_rows, copy
 from blmm_bids.stats.model import FloatArray
 from blmm_bids.stats.plan_structure import Structure
@@ -187,7 +187,7 @@ def factor_tangent(s: Structure, k: Factors, d_border: FloatArray, d_rss: FloatA
     )
 
 
-@inner
+@apart
 def copy_border(s: Structure, entries: FloatArray, diag: FloatArray, border: FloatArray) -> None:
     """Keep the Schur complement of the random effects: strictly lower entries, then diagonal."""
     n_ranef = s.sizes[0]

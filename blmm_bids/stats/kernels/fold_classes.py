@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from blmm_bids.stats.folding import Folding
-from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.compiling import apart, inner
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.fold_matrices import add_derivatives, effect_matrices
 from blmm_bids.stats.model import FloatArray, IntArray
@@ -89,7 +89,7 @@ def _most_classes(fl: FoldLanes) -> int:
     return most
 
 
-@inner
+@apart
 def _inverse_element(inverse_root: FloatArray, a: int, b: int, out: FloatArray) -> None:
     """Element (a, b), a >= b, of ``W^-1 = R'^-1 R^-1``."""
     for w in range(out.size):
@@ -109,7 +109,7 @@ def _has_column(root: FloatArray, b: int) -> bool:
     return False
 
 
-@inner
+@apart
 def _projected_element(
     directions: IntArray, direction: int, y: FloatArray, a: int, b: int, out: FloatArray
 ) -> None:
@@ -128,7 +128,7 @@ def _projected_element(
             i += 1
 
 
-@inner
+@apart
 def _accumulate(coef: FloatArray, total: FloatArray, out: FloatArray) -> None:
     """``out += coef * total`` lane by lane."""
     for x in range(total.shape[0]):
@@ -136,7 +136,7 @@ def _accumulate(coef: FloatArray, total: FloatArray, out: FloatArray) -> None:
             out[x, w] += coef[w] * total[x, w]
 
 
-@inner
+@apart
 def _add_inner_product(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
     """``out += sum_x a[x] b[x]`` lane by lane."""
     for x in range(a.shape[0]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from blmm_bids.stats.folding import Folding
-from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.compiling import apart, inner
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.fold_matrices import add_derivatives, effect_matrices
 from blmm_bids.stats.kernels.small import clear_rows
@@ -92,7 +92,7 @@ def _rows(rest: Structure, fold: Folding, unit: int) -> tuple[int, int]:
     return row, fold.level_ptr[unit + 1] - fold.level_ptr[unit] + n_border
 
 
-@inner
+@apart
 def _rotate(
     size: int,
     n_columns: int,
@@ -104,6 +104,13 @@ def _rotate(
     v: FloatArray,
 ) -> None:
     """Form ``a = R^-1 U`` and ``v = Y U`` of one unit."""
+    if size == 2:
+        for c in range(n_columns):
+            first, second = row + c, row + n_columns + c
+            _rotate_two(
+                inverse_root, y, u[first], u[second], a[c], a[n_columns + c], v[first], v[second]
+            )
+        return
     items = u.shape[1]
     for i in range(size):
         for c in range(n_columns):
@@ -118,6 +125,28 @@ def _rotate(
                 if r <= i:
                     for w in range(items):
                         a[here, w] += inverse_root[i, r, w] * u[source, w]
+
+
+@apart
+def _rotate_two(
+    inverse_root: FloatArray,
+    y: FloatArray,
+    u: FloatArray,
+    u_next: FloatArray,
+    a: FloatArray,
+    a_next: FloatArray,
+    v: FloatArray,
+    v_next: FloatArray,
+) -> None:
+    """One column of two effects."""
+    i_a, i_b, i_c = inverse_root[0, 0], inverse_root[1, 0], inverse_root[1, 1]
+    y_a, y_b, y_c, y_d = y[0, 0], y[0, 1], y[1, 0], y[1, 1]
+    for w in range(u.size):
+        first, second = u[w], u_next[w]
+        a[w] = i_a[w] * first
+        a_next[w] = i_b[w] * first + i_c[w] * second
+        v[w] = y_a[w] * first + y_b[w] * second
+        v_next[w] = y_c[w] * first + y_d[w] * second
 
 
 @inner
@@ -152,7 +181,7 @@ def _add_unit(
             entry += 1
 
 
-@inner
+@apart
 def _add_product(
     size: int,
     n_columns: int,
@@ -189,14 +218,14 @@ def _add_product(
             direction += 1
 
 
-@inner
+@apart
 def _add_two(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, out: FloatArray) -> None:
     """``out += a b + c d``: the most usual number of effects, in one loop; starting a loop is what costs."""
     for w in range(out.size):
         out[w] += a[w] * b[w] + c[w] * d[w]
 
 
-@inner
+@apart
 def _take_two(
     v_i: FloatArray,
     v_j: FloatArray,
@@ -213,7 +242,7 @@ def _take_two(
         second[x] -= w_i[x] * w_j[x]
 
 
-@inner
+@apart
 def _weigh_met(
     rest: Structure,
     fold: Folding,
@@ -238,7 +267,7 @@ def _weigh_met(
             _add_both(gamma[x + c], v[first + m], v[other + j], v[first + j], v[other + m], total)
 
 
-@inner
+@apart
 def _add_both(
     gamma: FloatArray, a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, out: FloatArray
 ) -> None:
@@ -247,7 +276,7 @@ def _add_both(
         out[w] += 0.5 * gamma[w] * (a[w] * b[w] + c[w] * d[w])
 
 
-@inner
+@apart
 def _sum_items(sums: FloatArray, out: FloatArray) -> None:
     """Add every item to its lane."""
     lanes = out.shape[1]

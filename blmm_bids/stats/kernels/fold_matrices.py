@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import math
 
-from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.compiling import apart, inner
 from blmm_bids.stats.model import FloatArray, IntArray
 
 
-@inner
+@apart
 def effect_matrices(
     size: int,
     root: FloatArray,
@@ -40,6 +40,9 @@ def effect_matrices(
     half : (effect, effect, item)
         Scratch.
     """
+    if size == 2:
+        _matrices_of_two(root, theta, inverse_root, y, h, product)
+        return
     items = product.size
     for i in range(size):
         for j in range(size):
@@ -76,6 +79,53 @@ def effect_matrices(
                     y[i, j, w] += half[i, r, w] * inverse_root[r, j, w]
 
 
+@apart
+def _matrices_of_two(
+    root: FloatArray,
+    theta: FloatArray,
+    inverse_root: FloatArray,
+    y: FloatArray,
+    h: FloatArray,
+    product: FloatArray,
+) -> None:
+    """`effect_matrices` of the most usual number of effects, in one loop: starting loops is what costs."""
+    t_a, t_b, t_c = theta[0], theta[1], theta[2]
+    g_a, g_b, g_c, g_d = root[0, 0], root[0, 1], root[1, 0], root[1, 1]
+    inverse_a, inverse_b, inverse_c = inverse_root[0, 0], inverse_root[1, 0], inverse_root[1, 1]
+    y_a, y_b, y_c, y_d = y[0, 0], y[0, 1], y[1, 0], y[1, 1]
+    h_a, h_b, h_c, h_d = h[0, 0], h[0, 1], h[1, 0], h[1, 1]
+    for w in range(product.size):
+        # L'G, and W.
+        half_a = t_a[w] * g_a[w] + t_b[w] * g_c[w]
+        half_b = t_a[w] * g_b[w] + t_b[w] * g_d[w]
+        half_c = t_c[w] * g_c[w]
+        half_d = t_c[w] * g_d[w]
+        first = 1.0 + half_a * half_a + half_c * half_c
+        between = half_a * half_b + half_c * half_d
+        second = 1.0 + half_b * half_b + half_d * half_d
+        # R^-1.
+        i_a = 1.0 / math.sqrt(first)
+        below = between * i_a
+        pivot = second - below * below
+        i_c = 1.0 / math.sqrt(pivot)
+        i_b = -below * i_a * i_c
+        product[w] *= first * pivot
+        inverse_a[w], inverse_b[w], inverse_c[w] = i_a, i_b, i_c
+        # G R'^-1, H and Y.
+        half_a = g_a[w] * i_a
+        half_b = g_a[w] * i_b + g_b[w] * i_c
+        half_c = g_c[w] * i_a
+        half_d = g_c[w] * i_b + g_d[w] * i_c
+        h_a[w] = half_a * half_a + half_b * half_b
+        h_b[w] = half_a * half_c + half_b * half_d
+        h_c[w] = half_a * half_c + half_b * half_d
+        h_d[w] = half_c * half_c + half_d * half_d
+        y_a[w] = half_a * i_a + half_b * i_b
+        y_b[w] = half_b * i_c
+        y_c[w] = half_c * i_a + half_d * i_b
+        y_d[w] = half_d * i_c
+
+
 @inner
 def lower_place(size: int, row: int, col: int) -> int:
     """Place of element (row, col) of a lower triangle stored column by column; either order."""
@@ -83,7 +133,7 @@ def lower_place(size: int, row: int, col: int) -> int:
     return low * size - low * (low - 1) // 2 + high - low
 
 
-@inner
+@apart
 def add_derivatives(
     size: int,
     directions: IntArray,
@@ -141,19 +191,19 @@ def add_derivatives(
             i += 1
 
 
-@inner
+@apart
 def _add_trace(h: FloatArray, k: FloatArray, out: FloatArray) -> None:
     for w in range(out.size):
         out[w] += h[w] * k[w]
 
 
-@inner
+@apart
 def _zero(x: FloatArray) -> None:
     for w in range(x.size):
         x[w] = 0.0
 
 
-@inner
+@apart
 def _factor_in_place(size: int, a: FloatArray, product: FloatArray) -> None:
     """Lower Cholesky factor of I + a semi-definite matrix, in every item."""
     items = product.size
@@ -172,7 +222,7 @@ def _factor_in_place(size: int, a: FloatArray, product: FloatArray) -> None:
                 a[i, j, w] /= a[j, j, w]
 
 
-@inner
+@apart
 def _invert_lower(size: int, a: FloatArray, out: FloatArray) -> None:
     """Inverse of a lower triangular matrix in every item; nothing above the diagonal is written."""
     items = a.shape[2]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blmm_bids.stats.folding import Folding
-from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.compiling import apart, inner
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.fold_products import FoldPattern, has_columns
 from blmm_bids.stats.kernels.products import Pattern, Responses
@@ -135,7 +135,7 @@ def total_responses(
                     square[column] += times * y_a[column] * y_b[column]
 
 
-@inner
+@apart
 def _add_columns(times: float, x: FloatArray, n_columns: int, out: FloatArray) -> None:
     for column in range(n_columns):
         out[column] += times * x[column]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.assembly import assemble, contract, spread
 from blmm_bids.stats.kernels.cholesky import adjoint
-from blmm_bids.stats.kernels.compiling import inner, kernel
+from blmm_bids.stats.kernels.compiling import apart, inner, kernel
 from blmm_bids.stats.kernels.criterion import (
     Factors,
     Lanes,
@@ -129,7 +129,7 @@ def _differentiate(rest: Structure, kr: Factors, fl: FoldLanes) -> None:
                     cross[t, w] += column[t, w]
 
 
-@inner
+@apart
 def _sum_groups(items: FloatArray, out: FloatArray) -> None:
     """Sum every item into its lane."""
     for w in range(out.size):
@@ -151,7 +151,7 @@ def _finish(k: Lanes, kr: Factors, fl: FoldLanes) -> None:
     copy_rows(kr.border, border)
 
 
-@inner
+@apart
 def _add_inner_product(
     g_entries: FloatArray, g_diag: FloatArray, a_entries: FloatArray, a_diag: FloatArray, out: FloatArray
 ) -> None:
@@ -257,7 +257,7 @@ def _second_in_theta(
             out[w] += times * slope[w]
 
 
-@inner
+@apart
 def _add_scaled(times: float, factor: FloatArray, x: FloatArray, out: FloatArray) -> None:
     """``out += times factor x``, lane by lane."""
     for w in range(out.size):

@@ -78,11 +78,24 @@ class _InnerLowering(typed_passes.NativeLowering):
 class InnerCompiler(compiler.CompilerBase):
     """numba's pipeline, ended by `_InnerLowering`."""
 
+    apart = False
+
     def define_pipelines(self) -> list[Any]:
         """List the one way of compiling."""
+        self.state.flags.noalias = self.apart
         passes: Any = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
         passes.passes = [
             (_InnerLowering if which is typed_passes.NativeLowering else which, why)
             for which, why in passes.passes
         ]
         return [passes]
+
+
+class ApartCompiler(InnerCompiler):
+    """The same for kernels no two of whose arrays overlap, but where both are only read.
+
+    Otherwise each loop over lanes has to find that out before it starts, which takes as long as some dozens
+    of its items, and one over more than a few arrays is not made to work on several items at once.
+    """
+
+    apart = True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.compiling import apart, inner
 from blmm_bids.stats.model import FloatArray
 
 JACOBI_SWEEPS = 30
@@ -129,14 +129,14 @@ def _rotate(a: FloatArray, n: int, vectors: FloatArray, i: int, j: int) -> None:
         vectors[k, i] = sn * x + c * y
 
 
-@inner
+@apart
 def clear(x: FloatArray) -> None:
     """Zero a vector."""
     for i in range(x.size):
         x[i] = 0
 
 
-@inner
+@apart
 def clear_rows(x: FloatArray) -> None:
     """Zero a matrix."""
     for i in range(x.shape[0]):
@@ -144,7 +144,7 @@ def clear_rows(x: FloatArray) -> None:
             x[i, j] = 0
 
 
-@inner
+@apart
 def clear_columns(x: FloatArray, n_columns: int) -> None:
     """Zero the first columns of a matrix."""
     for i in range(x.shape[0]):
@@ -152,14 +152,14 @@ def clear_columns(x: FloatArray, n_columns: int) -> None:
             x[i, j] = 0
 
 
-@inner
+@apart
 def copy(x: FloatArray, out: FloatArray) -> None:
     """Copy a vector."""
     for i in range(x.size):
         out[i] = x[i]
 
 
-@inner
+@apart
 def copy_rows(x: FloatArray, out: FloatArray) -> None:
     """Copy a matrix."""
     for i in range(x.shape[0]):
