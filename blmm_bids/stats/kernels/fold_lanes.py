@@ -58,6 +58,8 @@ class FoldLanes(NamedTuple):
     a_entries, a_diag : (direction, entry, lane), (direction, column, lane)
         dA.
     d_border, d_rss : (direction, border, lane), (direction, lane)
+    moments : (2, effect, effect)
+        Scratch of one lane.
     """
 
     base: FloatArray
@@ -90,6 +92,7 @@ class FoldLanes(NamedTuple):
     a_diag: FloatArray
     d_border: FloatArray
     d_rss: FloatArray
+    moments: FloatArray
 
 
 def allocate_fold(rest: Structure, fold: Folding, lanes: int) -> FoldLanes:
@@ -142,4 +145,5 @@ def allocate_fold(rest: Structure, fold: Folding, lanes: int) -> FoldLanes:
         a_diag=zeros(m, columns),
         d_border=zeros(m, n_border),
         d_rss=zeros(m),
+        moments=np.zeros((2, size, size)),
     )

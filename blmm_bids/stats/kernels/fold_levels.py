@@ -107,9 +107,7 @@ def _rotate(
     if size == 2:
         for c in range(n_columns):
             first, second = row + c, row + n_columns + c
-            _rotate_two(
-                inverse_root, y, u[first], u[second], a[c], a[n_columns + c], v[first], v[second]
-            )
+            _rotate_two(inverse_root, y, u[first], u[second], a[c], a[n_columns + c], v[first], v[second])
         return
     items = u.shape[1]
     for i in range(size):

@@ -27,12 +27,9 @@ from blmm_bids.stats.kernels.gaps import copy_pattern
 from blmm_bids.stats.kernels.newton import FIRST_RADIUS
 from blmm_bids.stats.kernels.products import CONVERGED, Responses
 from blmm_bids.stats.kernels.search import FIRST, IDLE, Rules, Search
+from blmm_bids.stats.kernels.starting import START, start_from_moments
 from blmm_bids.stats.model import FloatArray
 from blmm_bids.stats.plan_structure import Structure
-
-# Every search starts from this multiple of the identity: a little less variance between the levels than
-# within, in conditioned effects.
-START = 0.7
 
 
 @kernel
@@ -89,6 +86,7 @@ def load_lanes(
             out.status[voxel] = code
             if code == CONVERGED:
                 _start(search, k, batch.responses, b, w, voxel, s, rules)
+                start_from_moments(rest, fold, batch.responses.n_present[b], w, fl, k)
         n_active += 0 if phase[w] == IDLE else 1
     return n_active
 
