@@ -29,6 +29,9 @@ IDLE, FIRST, SEARCH, CHECK, LEAVING, FINAL, PIVOT, EXACT = -1, 0, 1, 2, 3, 4, 5,
 # A step that promises less than this share of the tolerance is not taken: Newton's error squares
 # at each step, so what is left beyond it is far below.
 SPARE = 1e-3
+# Near the boundary a step more, so that whether an estimate is singular does not depend on where the search
+# came from: where a variance is zero, what is usually near enough is about as far off as lme4's rule looks.
+AT_BOUNDARY = 1e-6
 # Relative rounding of the criterion: decreases below it are not decreases.
 ROUNDING = 4e-15
 SMALLEST_RADIUS = 1e-9
@@ -229,7 +232,10 @@ def _next_step(
         finalise(s, k, w, search, small, rules)
         return
     predicted, left, convex = newton_step(search.grad[w], search.hess[w], n_theta, search.radius[w], small)
-    done = convex and left < max(2.0 * SPARE * rules.tol, noise)
+    enough = max(2.0 * SPARE * rules.tol, noise)
+    if near_boundary(s, search.theta[w]):
+        enough *= AT_BOUNDARY
+    done = convex and left < enough
     stuck = search.radius[w] < SMALLEST_RADIUS
     if not done and not stuck and _wants_pivoting(s, w, search, small):
         search.phase[w] = PIVOT
