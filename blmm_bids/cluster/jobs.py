@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
 
+from blmm_bids.cluster.container import BIND_VARIABLE
 from blmm_bids.errors import UsageError
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Submissions:
                 f"{self.n_vain} jobs have ended without a worker having come. What the last one said:\n"
                 f"{_last_words(self.site.log_dir)}\nThe logs and job scripts are in {self.site.run_dir}. If "
                 "workers did not reach the scheduler, set interface in --cluster-config"
+                + (f"; if a bind of the container is wrong, {BIND_VARIABLE}" if self.site.container else "")
             )
             raise UsageError(msg)
         if self._was_accepted or self._first_refusal is None:

@@ -27,6 +27,7 @@ from blmm_bids.cluster.job_queue import render_job, run_directory
 from blmm_bids.cluster.job_request import job_request
 from blmm_bids.errors import TemporaryError, UsageError
 from tests.cluster import fake_scheduler, tasks
+from tests.cluster.mount_tables import write_tables
 
 GB = 2**30
 SCHEDULERS = [name for name in BACKENDS if name not in ("local", "external")]
@@ -154,7 +155,7 @@ def test_render_job__a_lifetime_of_the_user_stays(tmp_path):
 
 def test_render_job__the_command_line_wins(tmp_path):
     script = render("slurm", tmp_path, n_procs=2, mem_bytes=6 * GB)
-    assert script.rstrip().endswith(f" ; touch {tmp_path}/run-ID/blmm-worker-0.ended")
+    assert script.rstrip().endswith(f" ; touch {tmp_path}/run-ID/blmm-run-ID-0.ended")
     assert "#SBATCH --cpus-per-task=2" in script
     assert "#SBATCH --mem=6G" in script
     assert value_of(worker_words(script), "--nworkers") == "2"
@@ -165,17 +166,30 @@ def test_render_job__underscores_are_dashes(tmp_path):
     assert "#SBATCH --qos=high" in render("slurm", tmp_path, config)
 
 
+def test_render_job__is_what_a_run_submits(tmp_path, scheduler, work_dir):
+    config = {"jobqueue": {"slurm": {"queue": "long", "log-directory": str(tmp_path / "said")}}}
+    for given in (SITE, config):
+        options = ClusterOptions(backend="slurm", config=given, n_workers=1, mem_bytes=2 * GB)
+        with open_cluster(options, work_dir) as runner:
+            list(runner.map(tasks.add, [1], label="item"))
+            (run_dir,) = work_dir.glob("run-*")
+            address = runner.client.scheduler.address
+            submitted = (run_dir / f"blmm-{run_dir.name}-0.sh").read_text()
+        shown = render("slurm", work_dir, given, n_workers=1, mem_bytes=2 * GB)
+        assert shown == submitted.replace(run_dir.name, "run-ID").replace(address, "tls://SCHEDULER:PORT")
+
+
 @pytest.fixture
 def in_container(monkeypatch, tmp_path):
     """The process seems to run in a container with the work dir bound under another name."""
-    table = tmp_path / "mountinfo"
-    table.write_text(
+    tables = write_tables(
+        tmp_path / "proc",
         f"1 0 0:5 / / rw - overlay overlay rw\n2 1 8:1 /etc/hosts /etc/hosts rw - ext4 /dev/sda rw\n"
         f"3 1 8:1 /host/work {tmp_path} rw - ext4 /dev/sda rw\n"
-        "4 1 8:1 /host/data /data ro - ext4 /dev/sda rw\n"
+        "4 1 8:1 /host/data /data ro - ext4 /dev/sda rw\n",
     )
     environ = {"APPTAINER_CONTAINER": "/host/blmm.sif", "APPTAINER_BIND": f"/data,{tmp_path}"}
-    found = container_module.current_container(environ, table)
+    found = container_module.current_container(environ, tables)
     monkeypatch.setattr("blmm_bids.cluster.job_queue.current_container", lambda: found)
     return found
 
@@ -198,8 +212,8 @@ def test_render_job__enters_the_container_again(tmp_path, in_container, backend)
     assert [line for line in CLEAN[backend] if line not in script.splitlines()] == [], script
     assert "#$ -cwd" not in script
     words = worker_words(script)
-    assert words[:7] == [
-        *("apptainer", "exec", "--cleanenv"),
+    assert words[:8] == [
+        *("apptainer", "exec", "--cleanenv", "--contain"),
         *("--bind", "/host/data:/data:ro", "--bind", f"/host/work:{tmp_path}"),
     ]
     assert "/host/blmm.sif" in words
