@@ -22,7 +22,7 @@ from distributed import Client
 from blmm_bids.cluster import BACKENDS, ClusterOptions, open_cluster
 from blmm_bids.cluster import container as container_module
 from blmm_bids.cluster.certificates import write_certificates
-from blmm_bids.cluster.dask_config import dask_settings, import_jobqueue
+from blmm_bids.cluster.dask_config import DASK_CONFIG, dask_settings, import_jobqueue
 from blmm_bids.cluster.job_queue import render_job, run_directory
 from blmm_bids.cluster.job_request import job_request
 from blmm_bids.errors import TemporaryError, UsageError
@@ -431,7 +431,8 @@ def test_open_cluster__retries_items_of_lost_jobs(scheduler, work_dir, tmp_path,
     assert found == {index: index * 10 for index in range(8)}
 
 
-def test_open_cluster__a_block_that_kills_workers_is_named(scheduler, work_dir):
+def test_open_cluster__a_block_that_kills_workers_is_named(scheduler, work_dir, monkeypatch):
+    monkeypatch.setenv("DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT", "1s")
     with (
         pytest.raises(TemporaryError, match="block 2: 3 workers died") as caught,
         open_cluster(ClusterOptions(backend="slurm", n_workers=2), work_dir) as runner,
@@ -442,6 +443,22 @@ def test_open_cluster__a_block_that_kills_workers_is_named(scheduler, work_dir):
     (run_dir,) = work_dir.glob("run-*")
     assert list(run_dir.glob("*.pem")) == []
     assert (run_dir / "logs").is_dir()
+
+
+def test_open_cluster__who_was_beside_a_killer_is_tried_alone(scheduler, work_dir, tmp_path, monkeypatch):
+    """dask counts a death against all that a worker had; here one is enough for it to give up on each."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT", "1s")
+    monkeypatch.setitem(DASK_CONFIG, "distributed.scheduler.allowed-failures", 0)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    with open_cluster(ClusterOptions(backend="slurm", n_workers=1), work_dir) as runner:
+        items = [0, 1, 2, 3, 4]
+        found = dict(runner.map(tasks.die_once, items, label="block", shared=(str(marks),)))
+        assert found == {index: index * 10 for index in items}
+        with pytest.raises(
+            TemporaryError, match="block 1: 3 workers died while they had it and nothing else"
+        ):
+            list(runner.map(tasks.die_always, [7, 2, 8], label="block"))
 
 
 @pytest.mark.parametrize(("backend", "program"), [("slurm", "sbatch"), ("lsf", "bsub")])
