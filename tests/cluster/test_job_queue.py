@@ -320,11 +320,13 @@ def test_open_cluster__runs_longer_than_its_jobs(scheduler, work_dir, monkeypatc
     assert len(fake_scheduler.job_ids(scheduler)) >= 4
 
 
-def test_open_cluster__submits_by_ssh(scheduler, work_dir, tmp_path, monkeypatch):
+# bsub reads the script from its standard input.
+@pytest.mark.parametrize("backend", ["slurm", "lsf"])
+def test_open_cluster__submits_by_ssh(scheduler, work_dir, tmp_path, monkeypatch, backend):
     # The other machine's profile is what puts the commands on PATH there.
     (tmp_path / ".bash_profile").write_text(f"export PATH={scheduler / 'bin'}:$PATH\n")
     monkeypatch.setenv("HOME", str(tmp_path))
-    options = ClusterOptions(backend="slurm", n_workers=1, submit_via="ssh:login1")
+    options = ClusterOptions(backend=backend, n_workers=1, submit_via="ssh:login1")
     with open_cluster(options, work_dir) as runner:
         assert dict(runner.map(tasks.add, range(3), label="item")) == {0: 0, 1: 1, 2: 2}
     assert (scheduler / "login1.ssh").exists()
