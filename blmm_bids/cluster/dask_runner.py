@@ -74,12 +74,12 @@ class DaskRunner:
         try:
             while True:
                 # 1. As many as keep all workers busy; or one that may kill its worker, and nothing beside it.
-                is_alone = bool(suspects)
                 many = islice(waiting, _IN_FLIGHT_PER_WORKER * self.n_workers)
-                for index, item in [suspects.pop()] if is_alone else many:
+                for index, item in [suspects.pop()] if suspects else many:
                     flight.submit(index, item)
                 if not flight.running:
                     return
+                is_alone = len(flight.running) == 1
                 # 2. One more for each that finishes, until there is a suspect.
                 for future in self._each_finished(flight, watchdog):
                     try:
