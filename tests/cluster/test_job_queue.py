@@ -264,10 +264,7 @@ def scheduler(tmp_path, monkeypatch, checkout):
     # Jobs import the functions of these tests.
     monkeypatch.setenv("PYTHONPATH", str(checkout))
     yield state
-    deadline = time.monotonic() + 30
-    while fake_scheduler.running(state) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert fake_scheduler.running(state) == set()
+    assert fake_scheduler.all_end(state)
 
 
 @pytest.fixture

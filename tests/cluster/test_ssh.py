@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 
@@ -30,10 +29,7 @@ def submit_host(tmp_path, monkeypatch, checkout):
         monkeypatch.setenv("PATH", f"{client}:{os.environ['PATH']}")
         monkeypatch.setenv("PYTHONPATH", str(checkout))
         yield state
-        deadline = time.monotonic() + 30
-        while fake_scheduler.running(state) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        assert fake_scheduler.running(state) == set()
+        assert fake_scheduler.all_end(state)
 
 
 # bsub reads the script from its standard input, qsub is given its path.
