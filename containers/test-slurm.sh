@@ -33,14 +33,20 @@ jobqueue:
     job-script-prologue: ['${JOB_PROLOGUE:-true}']
 YAML
 
+# By way of a link, as to many a home and scratch directory; in the container it is none.
+links=$(mktemp -d)
+trap 'rm -rf "$WORK" "$links"' EXIT
+ln -s "$(dirname "$DATASET")" "$links/data"
+linked=$links/data/$(basename "$DATASET")
+
 n_jobs() { scontrol -o show jobs | grep -c 'JobName=blmm-worker' || true; }
 
 say "the image's run, its workers in jobs"
 before=$(n_jobs)
 start=$SECONDS
 "$PROGRAM" run "${IN_CONTAINER[@]}" --containall --no-home --env "SLURM_CONF=$conf" "${binds[@]}" \
-    --bind "$WORK" --bind "$DATASET:$DATASET:ro" --bind "$MODEL:$MODEL:ro" "$IMAGE" \
-    "$DATASET" "$WORK/out" group --model "$MODEL" "${OPTIONS[@]}" \
+    --bind "$WORK" --bind "$linked:$linked:ro" --bind "$MODEL:$MODEL:ro" "$IMAGE" \
+    "$linked" "$WORK/out" group --model "$MODEL" "${OPTIONS[@]}" \
     --cluster slurm --cluster-config "$WORK/cluster.yml" --n-workers 2
 say "the image's run: $((SECONDS - start)) s"
 jobs=$(($(n_jobs) - before))

@@ -76,4 +76,6 @@ def test_main__a_dry_run_shows_the_job(tmp_path, capsys):
     assert main([str(dataset), str(tmp_path / "out"), "group", *arguments]) == 0
     shown = capsys.readouterr().err
     assert "#$ -N blmm-worker" in shown
+    # Where a run has them.
+    assert f"#$ -o {tmp_path}/out/.work/scratch/run-ID/logs" in shown
     assert "--nworkers 2" in shown

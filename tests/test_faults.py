@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from blmm_bids.cluster import ClusterOptions, open_cluster
-from blmm_bids.cluster.dask_runner import MAX_LOST_WORKERS
+from blmm_bids.cluster.dask_config import MAX_LOST_WORKERS
 from blmm_bids.outputs.lock import LOCK_NAME
 from blmm_bids.outputs.manifest import is_finished
 from tests.datasets import AFFINE, longitudinal

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.datasets import longitudinal, write_image, write_text
+from tests.ssh_server import HOST, running_sshd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,6 +223,22 @@ def finish(process):
 
 def test_app__equals_the_local_run(scheduler, start, expected, tmp_path):
     code, log = finish(start())
+    assert code == 0, log
+    assert contents(tmp_path / "out") == expected
+
+
+def test_app__submits_by_ssh(scheduler, start, expected, tmp_path):
+    """The scheduler's commands are on PATH where sshd is, and fail here."""
+    directory = tmp_path / "ssh"
+    directory.mkdir()
+    wanted = {name: value for name, value in scheduler.environ.items() if name.startswith(("SLURM_", "SGE_"))}
+    with running_sshd(directory, wanted) as commands:
+        for name in ("sbatch", "scancel", "qsub", "qdel"):
+            (commands / name).write_text("#!/bin/sh\necho not from here >&2\nexit 1\n")
+            (commands / name).chmod(0o755)
+        code, log = finish(
+            start("--submit-via", f"ssh:{HOST}", PATH=f"{commands}:{scheduler.environ['PATH']}")
+        )
     assert code == 0, log
     assert contents(tmp_path / "out") == expected
 

@@ -39,7 +39,7 @@ from blmm_bids.outputs.manifest import Manifest
 from blmm_bids.outputs.records import RunOutputs, UnitOutputs, UnitResult
 from blmm_bids.outputs.registry import OutputOptions
 from blmm_bids.outputs.stored import software_versions, store_results
-from blmm_bids.outputs.workdir import WorkDir
+from blmm_bids.outputs.workdir import WorkDir, scratch_dir
 from blmm_bids.outputs.write import check_names, leftover_files, planned_files, write_unit
 from blmm_bids.report.page import write_reports
 from blmm_bids.stages import (
@@ -117,7 +117,7 @@ def _run(settings: Settings, work_dir: WorkDir | None, started: float) -> int:
     failures: list[str] = []
     versions = ", ".join(" ".join(pair) for pair in software_versions().items())
     LOGGER.debug("blmm_bids %s; %s", __version__, versions)
-    scratch = settings.work.work_dir if work_dir is None else work_dir.scratch
+    scratch = scratch_dir(settings.work.work_dir) if work_dir is None else work_dir.scratch
     earlier = {} if work_dir is None else load_records(work_dir.path)
     with _cluster(settings, scratch, dry_run=settings.dry_run) as runner:
         show_workers(runner)

@@ -1,18 +1,19 @@
 """The container that this process runs in, and how a job on another machine enters it again.
 
 Inside, Apptainer tells the image's path and the targets of its binds, but not their sources: those
-follow from the kernel's table of mounts, where a file system is also known by what it was mounted on.
+follow from the kernel's tables of mounts.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shlex
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from blmm_bids.cluster.mounts import MountTables, read_tables
 from blmm_bids.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ _PROGRAMS = (("apptainer", "APPTAINER"), ("singularity", "SINGULARITY"))
 BIND_VARIABLE = "BLMM_BIND"
 # Binds below these hold the scheduler's commands for this process; workers do without.
 _SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var")
-_ESCAPE = re.compile(r"\\([0-7]{3})")
-_ROOT = PurePosixPath("/")
 
 
 @dataclass(frozen=True)
@@ -45,29 +44,17 @@ class Bind:
     target: PurePosixPath
     read_only: bool = False
 
+    def shows(self, other: Bind) -> bool:
+        """Whether it shows what another one does, at the same place."""
+        if not other.target.is_relative_to(self.target) or other.read_only != self.read_only:
+            return False
+        return self.source / other.target.relative_to(self.target) == other.source
+
     def __str__(self) -> str:
         """Give it as ``--bind`` takes it."""
         if self.read_only:
             return f"{self.source}:{self.target}:ro"
         return str(self.source) if self.source == self.target else f"{self.source}:{self.target}"
-
-
-@dataclass(frozen=True)
-class _Mount:
-    """A line of the table of mounts: the directory ``root`` of a file system is seen at ``target``."""
-
-    device: str
-    root: PurePosixPath
-    target: PurePosixPath
-    read_only: bool
-
-    @property
-    def mounted_at(self) -> PurePosixPath | None:
-        """Where the host has the file system, if the mount has the host's own path."""
-        n_own = len(self.root.parts) - 1
-        if n_own and self.target.parts[-n_own:] == self.root.parts[1:]:
-            return PurePosixPath(*self.target.parts[:-n_own])
-        return None
 
 
 @dataclass(frozen=True)
@@ -81,8 +68,10 @@ class Container:
         Path of the image on the host.
     targets : tuple of PurePosixPath
         What was bound when it was started.
-    mounts : tuple
-        The table of mounts inside.
+    tables : MountTables
+        What is mounted inside.
+    home, cwd : PurePosixPath, optional
+        Of this process; Apptainer binds both by itself.
     named : tuple of Bind
         Binds that the user has told.
     """
@@ -90,8 +79,10 @@ class Container:
     program: str
     image: str
     targets: tuple[PurePosixPath, ...] = ()
-    mounts: tuple[_Mount, ...] = ()
-    named: tuple[Bind, ...] = field(default=())
+    tables: MountTables = field(default_factory=MountTables)
+    home: PurePosixPath | None = None
+    cwd: PurePosixPath | None = None
+    named: tuple[Bind, ...] = ()
 
     def bind(self, path: PurePosixPath) -> Bind:
         """Bind that shows a path of this container in another one.
@@ -99,47 +90,55 @@ class Container:
         Raises
         ------
         UsageError
-            The path is the image's own.
+            The path is the container's own, or where it is on the host cannot be told.
         """
         for bind in self.named:
             if path.is_relative_to(bind.target):
                 return Bind(bind.source / path.relative_to(bind.target), path, bind.read_only)
-        covering = [mount for mount in self.mounts if path.is_relative_to(mount.target)]
-        # Of two at one place the later hides the earlier.
-        mount = max(reversed(covering), key=lambda each: len(each.target.parts), default=None)
+        mount = self.tables.mount_of(path)
         if mount is None:
             return Bind(path, path)
-        if mount.target == _ROOT:
+        if self.tables.is_own(mount):
             msg = (
                 f"{path} is inside the container, where the jobs of workers do not see it; bind a directory "
                 f"of the host: {self.program} run --bind {path} …"
             )
             raise UsageError(msg)
-        below = path.relative_to(mount.target)
-        hosts = {each.device: place for each in self.mounts if (place := each.mounted_at) is not None}
-        source = mount.target
-        if mount.mounted_at is None and mount.device in hosts:
-            source = hosts[mount.device] / mount.root.relative_to(_ROOT)
-        return Bind(source / below, path, mount.read_only)
+        source = self.tables.on_host(mount)
+        if source is None:
+            msg = (
+                f"{path}: what {mount.target} is outside of this container cannot be told; say it: "
+                f"{self.program} run --env {BIND_VARIABLE}=DIRECTORY:{mount.target} …"
+            )
+            raise UsageError(msg)
+        return Bind(source / path.relative_to(mount.target), path, mount.read_only)
 
     def binds(self, paths: Iterable[Path]) -> tuple[Bind, ...]:
         """Binds of the data that this container was started with, and of further paths."""
-        wanted = [target for target in self.targets if f"/{target.parts[1]}" not in _SYSTEM]
-        wanted += [PurePosixPath(path) for path in paths]
-        chosen: list[PurePosixPath] = []
-        for path in wanted:
-            if not any(path.is_relative_to(other) for other in chosen):
-                chosen.append(path)
-        return tuple(self.bind(path) for path in chosen)
+        needed = {PurePosixPath(path) for path in paths}
+        given = [target for target in self.targets if f"/{target.parts[1]}" not in _SYSTEM]
+        binds = [self.bind(path) for path in needed]
+        for target in (*given, *self._bound_by_itself(needed)):
+            # What no path needs may still be where links of a dataset lead; or it may be of no concern.
+            with suppress(UsageError):
+                binds.append(self.bind(target))
+        chosen: list[Bind] = []
+        for bind in sorted(binds, key=lambda each: (len(each.target.parts), each.target)):
+            around = [other for other in chosen if bind.target.is_relative_to(other.target)]
+            if not (around and around[-1].shows(bind)):
+                chosen.append(bind)
+        return tuple(chosen)
+
+    def _bound_by_itself(self, needed: Iterable[PurePosixPath]) -> list[PurePosixPath]:
+        """Home, and the working directory if data are in it, where this container has the host's."""
+        places = [self.home] if self.home else []
+        if self.cwd and any(path.is_relative_to(self.cwd) for path in needed):
+            places.append(self.cwd)
+        return [place for place in places if self.tables.is_bound(place)]
 
     def host_path(self, path: Path) -> Path:
         """Path on the host of a path in the container."""
         return Path(self.bind(PurePosixPath(path)).source)
-
-    def seen_as(self, path: Path, other: Path) -> Container:
-        """Take a path of this container for another one."""
-        bind = Bind(self.bind(PurePosixPath(other)).source, PurePosixPath(path))
-        return replace(self, named=(bind, *self.named))
 
     def command(self, inner: Sequence[str], environment: Mapping[str, str], paths: Iterable[Path]) -> str:
         """Shell words that run a program of the image on another machine.
@@ -153,7 +152,8 @@ class Container:
         paths : iterable of Path
             What it has to see besides the binds of this container.
         """
-        words = [self.program, "exec", "--cleanenv"]
+        # Nothing of a node's own: a link of the host in /tmp or at home would hide what is bound below it.
+        words = [self.program, "exec", "--cleanenv", "--contain"]
         for bind in self.binds(paths):
             words += ["--bind", str(bind)]
         assignments = [f"{name}={value}" for name, value in environment.items()]
@@ -162,7 +162,7 @@ class Container:
 
 
 def current_container(
-    environ: Mapping[str, str] = os.environ, mountinfo: Path = Path("/proc/self/mountinfo")
+    environ: Mapping[str, str] = os.environ, tables: MountTables | None = None
 ) -> Container | None:
     """Tell which container this process runs in, from what Apptainer and Singularity set.
 
@@ -170,31 +170,23 @@ def current_container(
     ----------
     environ : Mapping
         Environment variables.
-    mountinfo : Path
-        The kernel's table of mounts.
+    tables : MountTables, optional
+        Those of this process by default.
     """
     for program, prefix in _PROGRAMS:
         image = environ.get(f"{prefix}_CONTAINER")
         if image:
             texts = environ.get(f"{prefix}_BIND", "").split(",")
-            targets = [PurePosixPath(text) for text in texts if text.startswith("/") and text != "/"]
-            named = tuple(_parse_binds(environ.get(BIND_VARIABLE, "")))
-            return Container(program, image, tuple(targets), _read_mounts(mountinfo), named)
+            return Container(
+                program,
+                image,
+                targets=tuple(PurePosixPath(text) for text in texts if text.startswith("/") and text != "/"),
+                tables=read_tables() if tables is None else tables,
+                home=PurePosixPath(environ["HOME"]) if environ.get("HOME") else None,
+                cwd=PurePosixPath(Path.cwd()),
+                named=tuple(_parse_binds(environ.get(BIND_VARIABLE, ""))),
+            )
     return None
-
-
-def _read_mounts(path: Path) -> tuple[_Mount, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return ()
-    mounts = []
-    for line in lines:
-        fields = [_ESCAPE.sub(lambda match: chr(int(match[1], 8)), field) for field in line.split(" ")]
-        root, target, options = fields[3:6]
-        read_only = "ro" in options.split(",")
-        mounts.append(_Mount(fields[2], PurePosixPath(root), PurePosixPath(target), read_only))
-    return tuple(mounts)
 
 
 def _parse_binds(text: str) -> list[Bind]:

@@ -20,7 +20,14 @@ from blmm_bids.cluster.dask_runner import DaskRunner, dashboard_address
 from blmm_bids.cluster.job_request import JobRequest, job_request, job_setting
 from blmm_bids.cluster.jobs import Submissions, job_class
 from blmm_bids.cluster.schedulers import SCHEDULERS
-from blmm_bids.cluster.site import LOOPBACK, WORKER_MODULE, Site, find_site, worker_arguments
+from blmm_bids.cluster.site import (
+    LOOPBACK,
+    WORKER_MODULE,
+    Site,
+    check_run_directory,
+    find_site,
+    worker_arguments,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,31 +170,42 @@ def make_cluster(
         security=files.security,
         scheduler_options={"dashboard_address": f"{LOOPBACK}:0", **own},
         silence_logs=logging.CRITICAL,
-        name=f"blmm-{site.run_dir.name}",
+        name=_cluster_name(site),
         **job_settings(options, request, site),
     )
     return cluster
 
 
+def _cluster_name(site: Site) -> str:
+    """Name of a run's cluster; dask numbers the jobs after it."""
+    return f"blmm-{site.run_dir.name}"
+
+
 def render_job(options: ClusterOptions, request: JobRequest, work_dir: Path) -> str:
-    """Give the script of a job as it would be submitted from a run with this working directory."""
+    """Give the script of a job as it would be submitted from a run with this working directory.
+
+    Raises
+    ------
+    UsageError
+        A working directory that no job script can name, or that no job would see.
+    """
+    site = Site(SCHEDULERS[options.backend], work_dir / "run-ID", current_container())
+    check_run_directory(site.run_dir)
+    files = Certificates(*(site.run_dir / name for name in CERTIFICATE_FILES))
+    base = getattr(import_jobqueue(), site.scheduler.cluster_class).job_cls
+    settings = job_settings(options, request, site)
     with TemporaryDirectory() as scratch:
-        # dask-jobqueue makes the log directory as soon as there is a job: not in a dry run's work_dir.
-        container = current_container()
-        if container is not None:
-            container = container.seen_as(Path(scratch), work_dir / "run-ID")
-        site = Site(SCHEDULERS[options.backend], Path(scratch), container)
-        files = Certificates(*(site.run_dir / name for name in CERTIFICATE_FILES))
-        base = getattr(import_jobqueue(), site.scheduler.cluster_class).job_cls
+        # dask-jobqueue makes the log directory as soon as there is a job, and a dry run makes none.
         job = job_class(base, Submissions(site))(
             "tls://SCHEDULER:PORT",
-            name=f"{_JOB_NAME}-0",
+            name=f"{_cluster_name(site)}-0",
             protocol="tls://",
             security=files.security,
-            **job_settings(options, request, site),
+            **{**settings, "log_directory": scratch},
         )
         script: str = job.job_script()  # type: ignore[no-untyped-call]
-    return script.replace(scratch, str(work_dir / "run-ID"))
+    logs = settings["log_directory"]
+    return script.replace(scratch, str(site.outside(site.log_dir)) if logs == str(site.log_dir) else logs)
 
 
 def job_settings(options: ClusterOptions, request: JobRequest, site: Site) -> dict[str, Any]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shlex
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
 
+from blmm_bids.cluster.container import BIND_VARIABLE
 from blmm_bids.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from dask_jobqueue.core import Job
 
@@ -31,6 +33,7 @@ MAX_VAIN_JOBS = 3
 _AT_ONE_TIME = 4
 _N_LAST_WORDS = 5
 _OWNER_ONLY = 0o600
+_NOTHING = Path(os.devnull)
 
 
 class Submissions:
@@ -78,6 +81,7 @@ class Submissions:
                 f"{self.n_vain} jobs have ended without a worker having come. What the last one said:\n"
                 f"{_last_words(self.site.log_dir)}\nThe logs and job scripts are in {self.site.run_dir}. If "
                 "workers did not reach the scheduler, set interface in --cluster-config"
+                + (f"; if a bind of the container is wrong, {BIND_VARIABLE}" if self.site.container else "")
             )
             raise UsageError(msg)
         if self._was_accepted or self._first_refusal is None:
@@ -89,8 +93,15 @@ class Submissions:
             )
             raise UsageError(msg)
 
-    async def call(self, words: Sequence[str], *, shell: bool) -> str:
+    async def call(self, words: Sequence[str], stdin: Path = _NOTHING) -> str:
         """Run a command of the scheduler, here or by ssh; what it printed.
+
+        Parameters
+        ----------
+        words : sequence of str
+            The command and its arguments.
+        stdin : Path
+            What it reads, a file that is here.
 
         Raises
         ------
@@ -98,24 +109,23 @@ class Submissions:
             It failed, or gave no answer in time.
         """
         site = self.site
-        # dask-jobqueue throws away what bsub has to say about a refusal.
-        line = words[0].removesuffix(" 2> /dev/null") if shell else shlex.join(words)
+        command = list(words)
         if site.host is not None:
             # A login shell, for a scheduler that the site's profile puts on PATH.
-            remote = f"cd {shlex.quote(str(site.outside(site.run_dir)))} && exec bash -lc {shlex.quote(line)}"
+            line = shlex.quote(shlex.join(words))
+            remote = f"cd {shlex.quote(str(site.outside(site.run_dir)))} && exec bash -lc {line}"
             command = ["ssh", "-o", "BatchMode=yes", "--", site.host, remote]
-        else:
-            command = ["bash", "-c", line] if shell else list(words)
         async with self._slots:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                cwd=site.run_dir,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                # Ctrl-C is for this process, which cancels the jobs; not for the command that does so.
-                start_new_session=True,
-            )
+            with stdin.open("rb") as stream:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    cwd=site.run_dir,
+                    stdin=stream,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    # Ctrl-C is for this process, which cancels the jobs; not for the command that does so.
+                    start_new_session=True,
+                )
             try:
                 out, err = await asyncio.wait_for(process.communicate(), _COMMAND_TIMEOUT)
             except TimeoutError as error:
@@ -151,6 +161,7 @@ def job_class(base: type[Job], submissions: Submissions) -> type[Job]:
 
         def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401
             super().__init__(*args, **settings)
+            self._script = site.run_dir / f"{self.name}.sh"
             # Only a job that ends by itself gets that far; the scheduler's commands to ask differ too much.
             self._end_mark = site.run_dir / f"{self.name}.ended"
             self._command_template += f" ; touch {shlex.quote(str(site.outside(self._end_mark)))}"
@@ -168,11 +179,10 @@ def job_class(base: type[Job], submissions: Submissions) -> type[Job]:
         @contextmanager
         def job_file(self) -> Iterator[str]:
             """Write the script where the scheduler's commands see it."""
-            path = site.run_dir / f"{self.name}.sh"
-            path.write_text(self.job_script(), encoding="utf-8")
-            path.chmod(_OWNER_ONLY)
+            self._script.write_text(self.job_script(), encoding="utf-8")
+            self._script.chmod(_OWNER_ONLY)
             elsewhere = site.host is not None and not site.scheduler.script_is_inline
-            yield str(site.outside(path) if elsewhere else path)
+            yield str(site.outside(self._script) if elsewhere else self._script)
 
         async def start(self) -> None:
             """Submit; a refusal is noted, and another job is tried later."""
@@ -185,6 +195,13 @@ def job_class(base: type[Job], submissions: Submissions) -> type[Job]:
                 self.is_refused = True
                 self.status = Status.running
 
+        async def _submit_job(self, script_filename: str) -> str:
+            if getattr(self, "use_stdin", False):
+                # dask-jobqueue has a shell do this, and throws away what bsub has to say about a refusal.
+                return await submissions.call(shlex.split(self.submit_command), self._script)
+            printed: str = await super()._submit_job(script_filename)
+            return printed
+
         async def close(self) -> None:
             """Cancel."""
             await super().close()
@@ -192,7 +209,7 @@ def job_class(base: type[Job], submissions: Submissions) -> type[Job]:
             self._event_finished.set()
 
         @classmethod
-        async def _call(cls, cmd: Sequence[str], *, shell: bool = False, **_: Any) -> str:  # noqa: ANN401
-            return await submissions.call(cmd, shell=shell)
+        async def _call(cls, cmd: Sequence[str], **_: Any) -> str:  # noqa: ANN401
+            return await submissions.call(cmd)
 
     return WorkerJob

@@ -67,6 +67,22 @@ class Site:
         return shlex.join([*(["env", *words] if words else []), sys.executable])
 
 
+def check_run_directory(run_dir: Path) -> None:
+    """Make sure that job scripts can name it.
+
+    Raises
+    ------
+    UsageError
+        Its path has blanks or signs.
+    """
+    if shlex.quote(str(run_dir)) != str(run_dir):
+        msg = (
+            f"--work-dir: job scripts cannot hold a path with blanks or signs, as {run_dir} has; give "
+            "another one"
+        )
+        raise UsageError(msg)
+
+
 def find_site(
     backend: str,
     run_dir: Path,
@@ -81,12 +97,7 @@ def find_site(
         The scheduler's commands are not there; says how to have them.
     """
     scheduler = SCHEDULERS[backend]
-    if shlex.quote(str(run_dir)) != str(run_dir):
-        msg = (
-            f"--work-dir: job scripts cannot hold a path with blanks or signs, as {run_dir} has; give "
-            "another one"
-        )
-        raise UsageError(msg)
+    check_run_directory(run_dir)
     host = None
     if submit_via is not None:
         host = submit_via.removeprefix(_SSH)

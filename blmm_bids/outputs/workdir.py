@@ -112,6 +112,11 @@ class StageDir:
         return load_arrays(self.result(block, kind), names)
 
 
+def scratch_dir(path: Path) -> Path:
+    """Where a working directory has the cluster's own files."""
+    return path / _SCRATCH
+
+
 @dataclass(frozen=True)
 class WorkDir:
     """A working directory of this format version.
@@ -159,7 +164,7 @@ class WorkDir:
     @property
     def scratch(self) -> Path:
         """Directory for the cluster's own files."""
-        return _make_private(self.path / _SCRATCH)
+        return _make_private(scratch_dir(self.path))
 
     def gather(self, digest: str) -> StageDir:
         """Directory of the parts made from these inputs, masks and rules."""

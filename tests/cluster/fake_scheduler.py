@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 # Command -> what it prints for a job.
@@ -44,6 +45,16 @@ def job_ids(directory: Path) -> set[str]:
 def running(directory: Path) -> set[str]:
     """Which jobs still have a process."""
     return {job for job in job_ids(directory) if _signal(directory, job, 0)}
+
+
+def all_end(directory: Path, seconds: float = 30) -> bool:
+    """Whether no job has a process any more within this time."""
+    deadline = time.monotonic() + seconds
+    while running(directory):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def _signal(directory: Path, job: str, signum: int) -> bool:

@@ -22,11 +22,12 @@ from distributed import Client
 from blmm_bids.cluster import BACKENDS, ClusterOptions, open_cluster
 from blmm_bids.cluster import container as container_module
 from blmm_bids.cluster.certificates import write_certificates
-from blmm_bids.cluster.dask_config import dask_settings, import_jobqueue
+from blmm_bids.cluster.dask_config import DASK_CONFIG, dask_settings, import_jobqueue
 from blmm_bids.cluster.job_queue import render_job, run_directory
 from blmm_bids.cluster.job_request import job_request
 from blmm_bids.errors import TemporaryError, UsageError
 from tests.cluster import fake_scheduler, tasks
+from tests.cluster.mount_tables import write_tables
 
 GB = 2**30
 SCHEDULERS = [name for name in BACKENDS if name not in ("local", "external")]
@@ -154,7 +155,7 @@ def test_render_job__a_lifetime_of_the_user_stays(tmp_path):
 
 def test_render_job__the_command_line_wins(tmp_path):
     script = render("slurm", tmp_path, n_procs=2, mem_bytes=6 * GB)
-    assert script.rstrip().endswith(f" ; touch {tmp_path}/run-ID/blmm-worker-0.ended")
+    assert script.rstrip().endswith(f" ; touch {tmp_path}/run-ID/blmm-run-ID-0.ended")
     assert "#SBATCH --cpus-per-task=2" in script
     assert "#SBATCH --mem=6G" in script
     assert value_of(worker_words(script), "--nworkers") == "2"
@@ -165,17 +166,30 @@ def test_render_job__underscores_are_dashes(tmp_path):
     assert "#SBATCH --qos=high" in render("slurm", tmp_path, config)
 
 
+def test_render_job__is_what_a_run_submits(tmp_path, scheduler, work_dir):
+    config = {"jobqueue": {"slurm": {"queue": "long", "log-directory": str(tmp_path / "said")}}}
+    for given in (SITE, config):
+        options = ClusterOptions(backend="slurm", config=given, n_workers=1, mem_bytes=2 * GB)
+        with open_cluster(options, work_dir) as runner:
+            list(runner.map(tasks.add, [1], label="item"))
+            (run_dir,) = work_dir.glob("run-*")
+            address = runner.client.scheduler.address
+            submitted = (run_dir / f"blmm-{run_dir.name}-0.sh").read_text()
+        shown = render("slurm", work_dir, given, n_workers=1, mem_bytes=2 * GB)
+        assert shown == submitted.replace(run_dir.name, "run-ID").replace(address, "tls://SCHEDULER:PORT")
+
+
 @pytest.fixture
 def in_container(monkeypatch, tmp_path):
     """The process seems to run in a container with the work dir bound under another name."""
-    table = tmp_path / "mountinfo"
-    table.write_text(
+    tables = write_tables(
+        tmp_path / "proc",
         f"1 0 0:5 / / rw - overlay overlay rw\n2 1 8:1 /etc/hosts /etc/hosts rw - ext4 /dev/sda rw\n"
         f"3 1 8:1 /host/work {tmp_path} rw - ext4 /dev/sda rw\n"
-        "4 1 8:1 /host/data /data ro - ext4 /dev/sda rw\n"
+        "4 1 8:1 /host/data /data ro - ext4 /dev/sda rw\n",
     )
     environ = {"APPTAINER_CONTAINER": "/host/blmm.sif", "APPTAINER_BIND": f"/data,{tmp_path}"}
-    found = container_module.current_container(environ, table)
+    found = container_module.current_container(environ, tables)
     monkeypatch.setattr("blmm_bids.cluster.job_queue.current_container", lambda: found)
     return found
 
@@ -198,8 +212,8 @@ def test_render_job__enters_the_container_again(tmp_path, in_container, backend)
     assert [line for line in CLEAN[backend] if line not in script.splitlines()] == [], script
     assert "#$ -cwd" not in script
     words = worker_words(script)
-    assert words[:7] == [
-        *("apptainer", "exec", "--cleanenv"),
+    assert words[:8] == [
+        *("apptainer", "exec", "--cleanenv", "--contain"),
         *("--bind", "/host/data:/data:ro", "--bind", f"/host/work:{tmp_path}"),
     ]
     assert "/host/blmm.sif" in words
@@ -250,10 +264,7 @@ def scheduler(tmp_path, monkeypatch, checkout):
     # Jobs import the functions of these tests.
     monkeypatch.setenv("PYTHONPATH", str(checkout))
     yield state
-    deadline = time.monotonic() + 30
-    while fake_scheduler.running(state) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert fake_scheduler.running(state) == set()
+    assert fake_scheduler.all_end(state)
 
 
 @pytest.fixture
@@ -306,11 +317,13 @@ def test_open_cluster__runs_longer_than_its_jobs(scheduler, work_dir, monkeypatc
     assert len(fake_scheduler.job_ids(scheduler)) >= 4
 
 
-def test_open_cluster__submits_by_ssh(scheduler, work_dir, tmp_path, monkeypatch):
+# bsub reads the script from its standard input.
+@pytest.mark.parametrize("backend", ["slurm", "lsf"])
+def test_open_cluster__submits_by_ssh(scheduler, work_dir, tmp_path, monkeypatch, backend):
     # The other machine's profile is what puts the commands on PATH there.
     (tmp_path / ".bash_profile").write_text(f"export PATH={scheduler / 'bin'}:$PATH\n")
     monkeypatch.setenv("HOME", str(tmp_path))
-    options = ClusterOptions(backend="slurm", n_workers=1, submit_via="ssh:login1")
+    options = ClusterOptions(backend=backend, n_workers=1, submit_via="ssh:login1")
     with open_cluster(options, work_dir) as runner:
         assert dict(runner.map(tasks.add, range(3), label="item")) == {0: 0, 1: 1, 2: 2}
     assert (scheduler / "login1.ssh").exists()
@@ -417,7 +430,8 @@ def test_open_cluster__retries_items_of_lost_jobs(scheduler, work_dir, tmp_path,
     assert found == {index: index * 10 for index in range(8)}
 
 
-def test_open_cluster__a_block_that_kills_workers_is_named(scheduler, work_dir):
+def test_open_cluster__a_block_that_kills_workers_is_named(scheduler, work_dir, monkeypatch):
+    monkeypatch.setenv("DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT", "1s")
     with (
         pytest.raises(TemporaryError, match="block 2: 3 workers died") as caught,
         open_cluster(ClusterOptions(backend="slurm", n_workers=2), work_dir) as runner,
@@ -428,6 +442,22 @@ def test_open_cluster__a_block_that_kills_workers_is_named(scheduler, work_dir):
     (run_dir,) = work_dir.glob("run-*")
     assert list(run_dir.glob("*.pem")) == []
     assert (run_dir / "logs").is_dir()
+
+
+def test_open_cluster__who_was_beside_a_killer_is_tried_alone(scheduler, work_dir, tmp_path, monkeypatch):
+    """dask counts a death against all that a worker had; here one is enough for it to give up on each."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT", "1s")
+    monkeypatch.setitem(DASK_CONFIG, "distributed.scheduler.allowed-failures", 0)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    with open_cluster(ClusterOptions(backend="slurm", n_workers=1), work_dir) as runner:
+        items = [0, 1, 2, 3, 4]
+        found = dict(runner.map(tasks.die_once, items, label="block", shared=(str(marks),)))
+        assert found == {index: index * 10 for index in items}
+        with pytest.raises(
+            TemporaryError, match="block 1: 3 workers died while they had it and nothing else"
+        ):
+            list(runner.map(tasks.die_always, [7, 2, 8], label="block"))
 
 
 @pytest.mark.parametrize(("backend", "program"), [("slurm", "sbatch"), ("lsf", "bsub")])
