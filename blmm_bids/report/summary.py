@@ -33,6 +33,7 @@ def summary_view(fit: ReportFit) -> dict[str, Any]:
         "n_left_out": len(fit.left_out),
         "reasons": sorted(reasons.items()),
         "left_out": list(zip(fit.left_out["image"], fit.left_out["reason"], strict=True)),
+        "without_images": list(stored.without_images),
         "n_voxels": stored.n_voxels,
         "n_fitted": n_fitted(counts),
         "factors": [
