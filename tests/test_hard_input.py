@@ -191,7 +191,7 @@ def test_app__reads_a_dataset_on_a_read_only_mount(read_only, plain, tmp_path):
 
 
 def test_app__status_map_tells_how_each_voxel_ended(tmp_path):
-    """Voxels: sound; constant; 2 values; separated levels; NaN but in one image; noise-free."""
+    """Voxels: sound; constant; 2 values; separated levels; NaN but in one; noise-free; one image a subject."""
     data = longitudinal(
         tmp_path / "data", subjects=tuple(f"{n:02d}" for n in range(1, 9)), missing=(), masks="none"
     )
@@ -207,6 +207,7 @@ def test_app__status_map_tells_how_each_voxel_ended(tmp_path):
         content[0, 2, 1] = 1.0 + 2.0 * time
         content[1, 0, 0] = content[1, 0, 0] if index < 2 else np.nan
         content[1, 0, 1] = content[1, 0, 1] if subject == 0 else np.nan
+        content[1, 1, 0] = content[1, 1, 0] if time == subject % 3 else np.nan
         nib.Nifti1Image(content.astype(np.float32), AFFINE).to_filename(path)
     out = fit(data, tmp_path / "out", "--min-percent", "0", model=("--formula", "1 + time + (1 | subject)"))
     status = values(out, "*stat-status_statmap.nii.gz")
@@ -217,6 +218,7 @@ def test_app__status_map_tells_how_each_voxel_ended(tmp_path):
     assert status[0, 1, 0] in (Status.CONVERGED, Status.SINGULAR)
     assert status[0, 1, 1] in (Status.CONVERGED, Status.SINGULAR)
     assert status[0, 2, 1] == Status.ZERO_RESIDUAL
+    assert status[1, 1, 0] == Status.SAFE_MODE
     for few in ((0, 2, 0), (1, 0, 0), (1, 0, 1)):
         assert inside[few] == 0
     assert np.isnan(t[0, 0, 1])
