@@ -191,7 +191,7 @@ def test_app__reads_a_dataset_on_a_read_only_mount(read_only, plain, tmp_path):
 
 
 def test_app__status_map_tells_how_each_voxel_ended(tmp_path):
-    """Voxels: sound; constant; 2 values; separated levels; NaN but in one; noise-free; one image a subject."""
+    """Voxels: sound; constant; 2 values; separated levels; NaN but in one; no noise; one image a subject."""
     data = longitudinal(
         tmp_path / "data", subjects=tuple(f"{n:02d}" for n in range(1, 9)), missing=(), masks="none"
     )
