@@ -11,9 +11,10 @@ DOCS := $(VENV)/.docs
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0 $(BIN)/python -m pip
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+UPGRADE ?= --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-cluster test-container test-faults lint boutiques bench docs lock clean FORCE
+.PHONY: help setup setup-dev demo test test-cluster test-container test-faults lint boutiques bench docs audit lock clean FORCE
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -54,10 +55,15 @@ docs: $(DOCS)  ## build the documentation into ./site; a broken link is an error
 	@$(BIN)/python -m mkdocs build --strict --quiet --site-dir site
 	@echo 'site/index.html'
 
-lock: $(DEV)  ## resolve requirements/*.txt anew from pyproject.toml
+audit: $(RUNTIME)  ## look the locked dependencies up among known advisories; needs the network
+	@test -x $(VENV)/audit/bin/pip-audit || { $(BIN)/python -m venv $(VENV)/audit && \
+	  PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0 $(VENV)/audit/bin/python -m pip install -qq pip-audit; }
+	@$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements/lock.txt
+
+lock: $(DEV)  ## resolve requirements/*.txt anew from pyproject.toml; UPGRADE= keeps the pins that still fit
 	@$(PIP) install -qq uv
 	@cd requirements && for extra in '' dev bench docs; do \
-	  UV_CUSTOM_COMPILE_COMMAND='make lock' ../$(BIN)/python -m uv pip compile --quiet --upgrade \
+	  UV_CUSTOM_COMPILE_COMMAND='make lock' ../$(BIN)/python -m uv pip compile --quiet $(UPGRADE) \
 	    --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	    $${extra:+--extra $$extra --constraint lock.txt} ../pyproject.toml \
 	    --output-file $${extra:+$$extra-}lock.txt || exit 1; done

@@ -6,6 +6,7 @@ Only argparse, errors and light options are imported here; everything heavy wait
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import traceback
@@ -74,17 +75,18 @@ def _guarded(run: Callable[[], int], *, debug: bool) -> int:
         if debug:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"error: {where}{error.strerror or error}\n")
-        return 74
+        sys.stderr.write(f"{_error_word()}: {where}{error.strerror or error}\n")
+        # No file system takes such a path, so nothing is there.
+        return MissingInputError.exit_code if error.errno == errno.ENAMETOOLONG else 74
     except MemoryError:
-        sys.stderr.write("error: out of memory; give --mem a smaller value, or lower --nprocs\n")
+        sys.stderr.write(f"{_error_word()}: out of memory; give --mem a smaller value, or lower --nprocs\n")
         return 1
 
 
 def _error_word() -> str:
     """Say ``error``, in red where a person looks at it (https://no-color.org)."""
-    is_coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    return "\033[1;31merror\033[0m" if is_coloured else "error"
+    is_plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
+    return "error" if is_plain else "\033[1;31merror\033[0m"
 
 
 def app_parser() -> argparse.ArgumentParser:
@@ -157,7 +159,6 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
 
 def _add_masks(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--mask", metavar="FILE|template|none", default="none", help="explicit mask")
-    group.add_argument("--resample-mask", action="store_true", help="bring the mask to the images' grid")
     group.add_argument(
         "--input-masks",
         choices=("auto", "none"),
@@ -175,6 +176,12 @@ def _add_masks(group: argparse._ArgumentGroup) -> None:
         default="missing",
         help="what an exact 0 is (default: missing)",
     )
+    _add_grid(group)
+
+
+def _add_grid(group: argparse._ActionsContainer) -> None:
+    """Add what both commands say of grids that differ."""
+    group.add_argument("--resample-mask", action="store_true", help="bring the mask to the images' grid")
     group.add_argument(
         "--affine-tolerance",
         type=float,
@@ -320,7 +327,7 @@ def _labels(values: Sequence[str]) -> tuple[str, ...]:
     """Labels, or the lines of a file where the single value names one."""
     from blmm_bids.bids.selection import read_labels
 
-    if len(values) == 1 and Path(values[0]).is_file():
+    if len(values) == 1 and os.path.isfile(values[0]):  # noqa: PTH113 (a long label makes Path raise)
         return read_labels(Path(values[0]))
     return tuple(values)
 
@@ -339,9 +346,8 @@ def _mask(text: str) -> MaskChoice:
 
 def _fraction(value: float | None) -> float | None:
     if value is not None and not 0 <= value <= 1:
-        msg = f"--min-percent {value:g}: wanted a share from 0 to 1" + (
-            f"; for {value:g} % write {value / 100:g}" if 1 < value <= 100 else ""
-        )
+        hint = f"; for {value:g} % write {value / 100:g}" if 1 < value <= 100 else ""
+        msg = f"--min-percent {value:g}: wanted a share from 0 to 1{hint}"
         raise UsageError(msg)
     return value
 
@@ -354,9 +360,11 @@ def _run_fit(arguments: list[str]) -> int:
     args = parser.parse_args(normalise(arguments))
     from blmm_bids.app.reference import run_reference
     from blmm_bids.app.terminal import set_up_logging
+    from blmm_bids.config.settings import MaskOptions
 
     set_up_logging(args.verbose, quiet=args.quiet)
-    return run_reference(args.config, cluster_options(args, "local"), args.work_dir)
+    grids = MaskOptions(resample_mask=args.resample_mask, affine_tolerance=args.affine_tolerance)
+    return run_reference(args.config, cluster_options(args, "local"), grids, args.work_dir)
 
 
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:
@@ -367,6 +375,7 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-w", "--work-dir", type=Path, metavar="PATH", help="working files (default: outdir/blmm_work)"
     )
+    _add_grid(parser)
     add_cluster_size(parser.add_argument_group("cluster, where the config's clusterType names one"))
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
     parser.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")

@@ -19,6 +19,8 @@ from blmm_bids.cli import main_fit
 
 N_IMAGES = 12
 SHAPE = (3, 2, 2)
+LONG = "n" * 300
+SLOPING = np.arange(12, dtype=np.float32).reshape(SHAPE) + 1
 APART = "images are never resampled here; bring them to one grid, or leave this one out"
 ROWS = "rows and 12 images in Y_files; wanted one row an image, no header"
 
@@ -31,6 +33,7 @@ class Case:
     change: Callable[[Path, dict[str, Any]], object]
     message: str = ""
     code: int = 65
+    arguments: tuple[str, ...] = ()
 
 
 def study(data):
@@ -72,10 +75,10 @@ def analysis_mask(values, dtype=np.uint8):
     return write
 
 
-def image(values, shift=0.0):
+def image(values, shift=0.0, name="y3"):
     affine = np.eye(4)
     affine[0, 3] = shift
-    return lambda data, config: nib.Nifti1Image(values, affine).to_filename(data / "y3.nii.gz")
+    return lambda data, config: nib.Nifti1Image(values, affine).to_filename(data / f"{name}.nii.gz")
 
 
 def table(name, values):
@@ -86,9 +89,23 @@ def truncated(data, config):
     (data / "y3.nii.gz").write_bytes((data / "y3.nii.gz").read_bytes()[:-20])
 
 
-def too_few_masks(data, config):
-    (data / "M.txt").write_text("y0.nii.gz\n")
-    config["data_mask_files"] = "M.txt"
+def masks(names):
+    def write(data, config):
+        (data / "M.txt").write_text("".join(f"{name}\n" for name in names))
+        config["data_mask_files"] = "M.txt"
+
+    return write
+
+
+def link_to_itself(data, config):
+    (data / "y3.nii.gz").unlink()
+    (data / "y3.nii.gz").symlink_to("y3.nii.gz")
+
+
+NO_VALUE = (
+    "1 of 12 images have no value at any voxel of the mask (all are NaN, infinite, 0 or masked out):\n"
+    "  {data}/y3.nii.gz\nMake them again, or leave them out"
+)
 
 
 BAD = [
@@ -129,7 +146,7 @@ BAD = [
     ),
     Case(
         "too few masks",
-        too_few_masks,
+        masks(["y0.nii.gz"]),
         "{data}/M.txt lists 1 masks and {data}/Y.txt 12 images; the first mask belongs to the first image "
         "and so on: list one mask an image",
         64,
@@ -202,6 +219,114 @@ BAD = [
         edit("X.csv", lambda lines: [*lines[:2], "1,two", *lines[3:]]),
         "{data}/X.csv, line 3: 'two' is not a number; code text as columns of numbers",
     ),
+    Case(
+        "a header line in the list of images",
+        edit("Y.txt", lambda lines: ["image", *lines]),
+        "{data}/X.csv: 12 rows and 13 images in Y_files; wanted one row an image, no header",
+    ),
+    Case(
+        "a blank line among images",
+        edit("Y.txt", lambda lines: [*lines[:3], "", *lines[3:]]),
+        "{data}/Y.txt, line 4: is blank and others follow; remove it: lines go with images",
+    ),
+    Case(
+        "too many masks",
+        masks([*(f"y{index}.nii.gz" for index in range(N_IMAGES)), "y0.nii.gz"]),
+        "{data}/M.txt lists 13 masks and {data}/Y.txt 12 images; the first mask belongs to the first image "
+        "and so on: list one mask an image",
+        64,
+    ),
+    Case(
+        "mask on another grid",
+        analysis_mask(np.ones((2, 2, 2))),
+        "{data}/m.nii: the mask lies on another grid (shape (2, 2, 2), zooms 1 x 1 x 1 mm) than the images "
+        "(shape (3, 2, 2), zooms 1 x 1 x 1 mm). Give --resample-mask to bring it to theirs, or another mask",
+    ),
+    Case(
+        "affine off by 0.1 mm",
+        image(SLOPING, 0.1),
+        "{data}/y3.nii.gz: its affine differs from that of {data}/y0.nii.gz by 0.1 mm at a corner of the "
+        "volume (at most 0.001 mm are allowed, --affine-tolerance):\n"
+        "             1            0            0          0.1\n"
+        "             0            1            0            0\n"
+        "             0            0            1            0\n"
+        "instead of\n"
+        "             1            0            0            0\n"
+        "             0            1            0            0\n"
+        f"             0            0            1            0\n{APART}",
+    ),
+    Case(
+        "4-D where 3-D is wanted",
+        image(np.stack([SLOPING, SLOPING], axis=-1)),
+        "{data}/y3.nii.gz: has 4 dimensions (3, 2, 2, 2); wanted one 3-D volume an image. Split it, or "
+        "select a 3-D map",
+    ),
+    Case(
+        "complex numbers",
+        image(SLOPING.astype(np.complex64)),
+        "{data}/y3.nii.gz: data type complex64 is not supported; wanted an image of real numbers",
+    ),
+    Case("NaN image", image(SLOPING * np.nan), NO_VALUE),
+    Case("all-zero image", image(SLOPING * 0), NO_VALUE),
+    Case(
+        "all below data_mask_thresh",
+        lambda data, config: (image(SLOPING - 50)(data, config), config.update(data_mask_thresh=-20)),
+        "1 of 12 images have no value at any voxel of the mask (all are NaN, infinite, 0, below -20 or "
+        "masked out):\n  {data}/y3.nii.gz\nMake them again, or leave them out",
+    ),
+    Case(
+        "no voxel with enough images",
+        lambda data, config: (
+            image(np.where(SLOPING < 7, SLOPING, np.nan))(data, config),
+            image(np.where(SLOPING < 7, np.nan, SLOPING), name="y4")(data, config),
+            config.update(Missingness={"MinN": N_IMAGES}),
+        ),
+        "no voxel has 12 images with a value (the most is 11 of 12); lower MinN or MinPercent (the BIDS "
+        "App's --min-n and --min-percent), or check the masks and which values count as missing",
+    ),
+    Case(
+        "zero bytes",
+        lambda data, config: (data / "y3.nii.gz").write_bytes(b""),
+        "{data}/y3.nii.gz: the file is empty (zero bytes); copy or make it again",
+    ),
+    Case(
+        "link to itself",
+        link_to_itself,
+        "{data}/y3.nii.gz: cannot be read (Too many levels of symbolic links); check that it is a file and "
+        "its permissions",
+        66,
+    ),
+    Case(
+        "names of 300 characters",
+        edit("Y.txt", lambda lines: [f"{LONG}.nii", *lines[1:]]),
+        f"{{data}}/{LONG}.nii: cannot be read (File name too long); check that it is a file and "
+        "its permissions",
+        66,
+    ),
+    Case(
+        "slope on what is constant within levels",
+        table("z.csv", np.column_stack([np.ones(N_IMAGES), np.repeat([1, 2, 3, 4], 3)])),
+        "{data}/f.csv and {data}/z.csv: random slope of '2' over 'subject' cannot be estimated: no level of "
+        "'subject' has more than one value of it; use (1 | subject) or another grouping factor",
+    ),
+    Case(
+        "more random effects than images",
+        table("z.csv", np.column_stack([np.ones(N_IMAGES), np.tile([0, 1, 2], 4), np.tile([0, 1, 4], 4)])),
+        "{data}/f.csv and {data}/z.csv: random term (Intercept + 2 + 3 | subject) has 12 effects and there "
+        "are 12 images, so its variances cannot be told from the residual's: for slopes each level needs "
+        "more images than effects; simplify the term (or set SafeMode to false)",
+    ),
+    Case(
+        "a missing value in X",
+        edit("X.csv", lambda lines: ["1,nan", *lines[1:]]),
+        "{data}/X.csv, line 1: a value is missing ('nan'); leave the image out of all files",
+    ),
+    Case(
+        "an unknown field",
+        fields(analysismask="m.nii"),
+        "{data}/c.yml: 'analysismask' is not a field of the config; did you mean 'analysis_mask'?",
+        64,
+    ),
 ]
 
 FINE = [
@@ -218,7 +343,9 @@ FINE = [
         fields(numNodes="1", MAXMEM="2147483648", maxnit="1000", safeMode="1", tol="1e-6", resms="1"),
     ),
     Case("an outdir whose parent is missing", fields(outdir="a/b/out")),
-    Case("an image off by 1e-6 mm", image(np.arange(12, dtype=np.float32).reshape(SHAPE) + 1, 1e-6)),
+    Case("an image off by 1e-6 mm", image(SLOPING, 1e-6)),
+    Case("an image off by 0.1 mm", image(SLOPING, 0.1), arguments=("--affine-tolerance", "0.2")),
+    Case("a mask on another grid", analysis_mask(np.ones((4, 3, 3))), arguments=("--resample-mask",)),
 ]
 
 
@@ -226,7 +353,7 @@ def run(case, data):
     config = study(data)
     case.change(data, config)
     (data / "c.yml").write_text(yaml.safe_dump(config))
-    return main_fit([str(data / "c.yml"), "--quiet"]), data / config["outdir"]
+    return main_fit([str(data / "c.yml"), "--quiet", *case.arguments]), data / config["outdir"]
 
 
 @pytest.mark.parametrize("case", BAD, ids=[case.name for case in BAD])

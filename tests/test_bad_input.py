@@ -7,6 +7,7 @@ A case breaks a sound dataset in one way. Messages have places for paths: ``{dat
 from __future__ import annotations
 
 import gzip
+import html
 import json
 import os
 import shutil
@@ -91,6 +92,12 @@ def sessions(header, *lines):
     return rewrite
 
 
+def drug_given_once(data):
+    sessions("session_id drug", "ses-01 no", "ses-02 no", "ses-03 no")(data)
+    table = data / "sub-02" / "sub-02_sessions.tsv"
+    write_tsv(table, "session_id drug", "ses-01 yes", "ses-02 no", "ses-03 no")
+
+
 def mask(values, affine=AFFINE):
     return lambda data: nib.Nifti1Image(values.astype(np.uint8), affine).to_filename(data.parent / "mask.nii")
 
@@ -150,7 +157,7 @@ def void(what):
     return f"1 of 10 images have {what}:\n  {{image}}\nMake them again, or leave them out"
 
 
-NO_VALUE = void("no value at any voxel of the mask (all are NaN, infinite or 0, or masked out)")
+NO_VALUE = void("no value at any voxel of the mask (all are NaN, infinite, 0 or masked out)")
 HAS = (
     "(has subject, session, task, space, contrast, stat, participants.age, sessions.age, sex, site, time, "
     "motion, … (13 in all))"
@@ -293,6 +300,17 @@ SELECTION = [
         break_it=both_resolutions,
     ),
     Case(
+        "a label of 300 characters",
+        "No image matches all filters; there are 20 images.\n"
+        "  stat 'effect': 10 images pass; there is effect, variance\n"
+        "  suffix 'statmap': 20 images pass\n"
+        f"  --participant-label '{LONG}': 0 images pass; there is 01, 02, 03, 04  <- without this filter 10 "
+        "images would match\n"
+        "Change or remove the filter in the model spec's Input or on the command line.",
+        18,
+        arguments=(*MODEL, "--participant-label", LONG),
+    ),
+    Case(
         "filters that match nothing",
         "No image matches all filters; there are 20 images.\n"
         "  task 'rest': 0 images pass; there is nback  <- without this filter 10 images would match\n"
@@ -418,6 +436,24 @@ MODELS = [
         64,
         arguments=(*MODEL, "--contrast", f"{LONG}=time"),
     ),
+    Case(
+        "a column's name of 300 characters",
+        f"regressor '{LONG}' would need a file name of 352 bytes, "
+        "'task-nback_space-MNI_param-nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn…', and file systems take 241; give it "
+        "a shorter name",
+        64,
+        sessions(f"session_id {LONG}", "ses-01 0", "ses-02 1", "ses-03 2"),
+        formula(f"1 + {LONG} + (1 | subject)"),
+    ),
+    Case(
+        "a level's name of 300 characters",
+        f"regressor 'phase[T.{LONG}]' would need a file name of 358 bytes, "
+        "'task-nback_space-MNI_param-phaseTNnnnnnnnnnnnnnnnnnnnnnnnnnn…', and file systems take 241; give it "
+        "a shorter name",
+        64,
+        sessions("session_id phase", "ses-01 a", f"ses-02 {LONG}", "ses-03 a"),
+        formula("1 + phase + (1 | subject)"),
+    ),
 ]
 
 MASKS = [
@@ -428,6 +464,12 @@ MASKS = [
         arguments=WITH_MASK,
     ),
     Case(
+        "a mask's name of 300 characters",
+        f"{{out}}/{LONG}: File name too long",
+        66,
+        arguments=(*MODEL, "--mask", f"{{out}}/{LONG}"),
+    ),
+    Case(
         "mask on another grid",
         "{out}/mask.nii: the mask lies on another grid (shape (2, 2, 2), zooms 3 x 3 x 3 mm) than the images "
         "(shape (4, 3, 2), zooms 3 x 3 x 3 mm). Give --resample-mask to bring it to theirs, or another mask",
@@ -436,13 +478,13 @@ MASKS = [
     ),
     Case(
         "empty masks of the images",
-        "the mask is empty; check that --mask and the images' own masks cover the brain",
+        "the mask is empty; check that the analysis mask and the images' own masks cover the brain",
         break_it=empty_own_masks,
     ),
     Case(
         "no voxel with enough images",
-        "no voxel has 10 images with a value (the most is 9 of 10); lower --min-n or --min-percent, or check "
-        "the masks and --zeros",
+        "no voxel has 10 images with a value (the most is 9 of 10); lower MinN or MinPercent "
+        "(the BIDS App's --min-n and --min-percent), or check the masks and which values count as missing",
         break_it=images_that_do_not_overlap,
         arguments=(*MODEL, "--min-n", "10", "--input-masks", "none"),
     ),
@@ -478,6 +520,43 @@ def test_app__refuses_bad_input(sound, tmp_path, capsys, case):
     code, message = refuse(data, [text.format(**places) for text in case.arguments], capsys)
     assert message == case.message.format(**places)
     assert code == case.code
+
+
+SAID = [
+    Case(
+        "a category with one row",
+        "node 'group': only one level of subject has sex X (04): such an effect cannot be told from that "
+        "level's own",
+        0,
+        people("sub-01 20 F 1", "sub-02 21 F 2", "sub-03 3 F 1", "sub-04 4 X 2"),
+        formula("1 + sex + (1 | subject)"),
+    ),
+    Case(
+        "a category with one image",
+        "node 'group': one image only has drug yes",
+        0,
+        drug_given_once,
+        formula("1 + drug + (1 | subject)"),
+    ),
+    Case(
+        "participants without an image",
+        "participants without an image: 2 (sub-08, sub-09)",
+        0,
+        people(*(f"sub-0{number} 20 M 1" for number in (1, 2, 3, 4, 8, 9))),
+    ),
+]
+
+
+@pytest.mark.parametrize("case", SAID, ids=[case.name for case in SAID])
+def test_app__says_what_it_goes_on_with(sound, tmp_path, capsys, case):
+    data = shutil.copytree(sound, tmp_path / "data")
+    case.break_it(data)
+    assert main([str(data), str(tmp_path / "out"), "group", *case.arguments, "--nprocs", "1"]) == case.code
+    assert case.message in capsys.readouterr().err.splitlines()
+    (page,) = (tmp_path / "out").glob("node-*.html")
+    # The page has it too; there participants are listed by themselves.
+    shown = case.message.partition(": ")[2].removeprefix("2 (").removesuffix(")")
+    assert shown in html.unescape(page.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("closed", ["out", "work", "data/sub-01"])

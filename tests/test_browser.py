@@ -5,6 +5,7 @@ Debian's Chromium is driven by Playwright; without it these tests are skipped, a
 
 from __future__ import annotations
 
+import math
 import shutil
 from contextlib import contextmanager
 
@@ -155,6 +156,38 @@ def test_inspector__answers_a_peak_and_a_choice(browser, report):
         page.select_option("#inspector-x", label="time")
         assert page.locator("#inspector-chart .fixed").count() == 1
         assert complaints == []
+
+
+def test_inspector__follows_the_crosshair_of_the_viewer(browser, report):
+    with opened(browser, report) as (page, complaints):
+        shown_map(page)
+        options = page.locator("#inspector-voxel option").all_text_contents()
+        kept = [tuple(map(float, text.removesuffix(" mm").split(", "))) for text in options]
+        # Whichever is chosen first, the crosshair is led from voxel to voxel to the one that is farthest.
+        page.locator("#viewer-canvas").focus()
+        seen = set()
+        for key in ("ArrowLeft", "ArrowDown", "PageDown", *["ArrowRight"] * 3, "ArrowUp", "PageUp"):
+            page.keyboard.press(key)
+            words = page.locator("#viewer-place").text_content().partition(" mm")[0].split(", ")
+            place = [float(word.split()[1]) for word in words]
+            distances = [math.dist(place, voxel) for voxel in kept]
+            text = page.locator("#inspector-numbers tr", has_text="Position").locator("td").text_content()
+            chosen = tuple(map(float, text.split(", ")))
+            assert distances[kept.index(chosen)] == pytest.approx(min(distances))
+            seen.add(chosen)
+        assert len(seen) > 1
+        assert complaints == []
+
+
+def test_pictures__can_be_moved_where_they_are_wider_than_the_screen(browser, report):
+    with opened(browser, report, width=400) as (page, _):
+        frame = page.locator(".scroll.wide").first
+        frame.focus()
+        for _ in range(3):
+            page.keyboard.press("ArrowRight")
+        page.wait_for_function("document.activeElement.scrollLeft > 0")
+    with opened(browser, report) as (page, _):
+        assert page.locator(".scroll.wide[tabindex]").count() == 0
 
 
 def test_keyboard__reaches_the_content_first(browser, report):

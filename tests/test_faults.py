@@ -312,56 +312,35 @@ def test_fit__a_worker_at_its_memory_limit_gets_smaller_pieces(tmp_path, caplog)
 
 # A scheduler of its own ---------------------------------------------------------------------------
 
-DRIVER = """
-import sys
-from contextlib import contextmanager
-from pathlib import Path
-from distributed import Client
-import blmm_bids.app.bids_app as app
-from blmm_bids.cli import main
-from blmm_bids.cluster.dask_runner import DaskRunner
-
-address, mark = sys.argv.pop(1), Path(sys.argv.pop(1))
-
-@contextmanager
-def connected(options, scratch):
-    with Client(address, set_as_default=False, timeout=30) as client:
-        client.wait_for_workers(2, timeout=60)
-        mark.touch()
-        yield DaskRunner(client, 2, 10**9)
-
-app.open_cluster = connected
-raise SystemExit(main(sys.argv[1:]))
-"""
-
 
 @pytest.fixture
 def dask_cluster(tmp_path, checkout):
-    """Start a scheduler and two workers as processes of their own; all end with the test."""
+    """Start a scheduler and two workers with dask's own commands; all end with the test."""
     processes = []
 
-    def launch(port):
+    def launch(file):
         environment = {
             **os.environ,
             "PYTHONPATH": str(checkout),
             "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
         }
-        address = f"tcp://127.0.0.1:{port}"
-        commands = [["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]]
+        file.unlink(missing_ok=True)
+        commands = [["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]]
         commands += [
-            ["worker", address, "--nthreads", "1", "--no-dashboard", "--death-timeout", "15",
-             "--local-directory", str(tmp_path / "dask")]
+            ["worker", "--nthreads", "1", "--memory-limit", "1500MB", "--no-dashboard",
+             "--death-timeout", "15", "--local-directory", str(tmp_path / "dask")]
             for _ in range(2)
         ]  # fmt: skip
         started = [
             subprocess.Popen(
-                [sys.executable, "-m", "dask", *arguments],
+                [sys.executable, "-m", "dask", *arguments, "--scheduler-file", str(file)],
                 env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             )
             for arguments in commands
         ]  # fmt: skip
         processes.extend(started)
-        return address, started[0]
+        assert wait_until(lambda: file.exists() and file.read_text().rstrip().endswith("}"), started[0])
+        return started[0]
 
     yield launch
     for process in processes:
@@ -372,24 +351,23 @@ def dask_cluster(tmp_path, checkout):
 
 @pytest.mark.parametrize("stage", STAGES[:3])
 def test_run__scheduler_killed_at_any_moment(data, undisturbed, tmp_path, dask_cluster, stage):
-    """The scheduler of a cluster of its own dies; the run says that it may be given again, and it resumes."""
+    """A scheduler that others started dies; the run says that it may be given again, and it resumes."""
     chance = random.Random(f"scheduler {stage}")
     kills: Counter[str] = Counter()
-    place, number = tmp_path / "0", 0
+    place, number, file = tmp_path / "0", 0, tmp_path / "scheduler.json"
     while sum(kills.values()) < max(KILLS // 4, 1):
         number += 1
-        address, scheduler = dask_cluster(chance.randrange(20_000, 50_000))
-        place.mkdir(exist_ok=True)
-        (connected := place / "connected").unlink(missing_ok=True)
-        arguments = [sys.executable, "-c", DRIVER, address, str(connected), *command(data, place)[3:]]
-        process = start(arguments, place)
-        wait_until(lambda: connected.exists() and is_at(place, stage), process)  # noqa: B023
+        scheduler = dask_cluster(file)
+        external = ["--cluster", "external", "--scheduler-file", str(file), "--n-workers", "2"]
+        process = start([*command(data, place)[:-4], *external], place)
+        said = place / "stderr"
+        wait_until(lambda: "workers at tcp://" in said.read_text() and is_at(place, stage), process)  # noqa: B023
         time.sleep(chance.uniform(0.0, 1.0 if stage == "starting" else 0.2))
         reached = stage_of(place)
         if process.poll() is None:
             scheduler.kill()
             kills[reached] += 1
-        assert process.wait(PATIENCE) in (0, 75), (place / "stderr").read_text()[-4000:]
+        assert process.wait(PATIENCE) in (0, 75), said.read_text()[-4000:]
         finish(data, place, undisturbed)
         place = tmp_path / str(number)
         assert number < 4 * KILLS, "the runs end before the scheduler can be killed"

@@ -20,7 +20,13 @@ from blmm_bids.app.comparison import FinishedUnit, write_comparisons
 from blmm_bids.app.directories import opened_directories, places_of
 from blmm_bids.app.disk import announce_series, check_working_files
 from blmm_bids.app.peaks import keep_peaks
-from blmm_bids.app.summary import show_summary, show_units, show_workers, write_dry_run
+from blmm_bids.app.summary import (
+    show_summary,
+    show_units,
+    show_without_images,
+    show_workers,
+    write_dry_run,
+)
 from blmm_bids.app.validation import validate_input
 from blmm_bids.app.variables import table_faults, with_qualified
 from blmm_bids.bids.dataset import find_observations, group_observations
@@ -187,6 +193,7 @@ def _prepare_units(
             found[node.group_by] = find_observations(settings.dataset, settings.selection, node.group_by)
             for warning in found[node.group_by].warnings:
                 LOGGER.warning("%s", warning)
+            show_without_images(found[node.group_by].without_images)
         planned += [
             (node, group, obs) for group, obs in group_observations(found[node.group_by], node.group_by)
         ]
@@ -358,6 +365,7 @@ def _unit_outputs(
         rows=unit.built.rows,
         dropped=unit.built.dropped,
         excluded=observations.dropped,
+        without_images=observations.without_images,
         constant_entities=observations.constant_entities,
         group=unit.group,
         variables=unit.built.variables,

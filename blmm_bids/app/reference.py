@@ -12,6 +12,7 @@ from pathlib import Path
 from blmm_bids.cluster import ClusterOptions, open_cluster, total_memory
 from blmm_bids.config.reference import ReferenceConfig, read_reference_config
 from blmm_bids.config.reference_design import build_contrasts, load_design
+from blmm_bids.config.settings import MaskOptions
 from blmm_bids.errors import DataError
 from blmm_bids.images.grid import read_grid
 from blmm_bids.images.masks import read_mask
@@ -26,10 +27,9 @@ LOGGER = logging.getLogger(__name__)
 WORK_DIR = "blmm_work"
 # Of the one fit of a config file, in the working directory's record.
 TITLE = "the model"
-AFFINE_TOLERANCE = 1e-3
 
 
-def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) -> int:
+def run_reference(path: Path, cluster: ClusterOptions, grids: MaskOptions, work_dir: Path | None) -> int:
     """Fit the model of a ``blmm_config.yml``; the exit code.
 
     Parameters
@@ -38,6 +38,8 @@ def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) ->
         The config file.
     cluster : ClusterOptions
         What the command line says of it; the config fills in the rest.
+    grids : MaskOptions
+        How far apart images may lie, and whether a mask is brought to their grid; the config has the rest.
     work_dir : Path or None
         Working files; None puts them below ``outdir`` and removes them at the end.
 
@@ -48,7 +50,7 @@ def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) ->
     """
     started = time.monotonic()
     config = read_reference_config(path)
-    problem = _problem(config)
+    problem = _problem(config, grids)
     check_outdir(config.outdir)
     with ExitStack() as stack:
         stack.enter_context(locked(config.outdir))
@@ -57,7 +59,7 @@ def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) ->
         work = WorkDir.open(work_dir.absolute() if work_dir else config.outdir / WORK_DIR)
         stack.enter_context(work.locked())
         work.sweep()
-        _fit(config, problem, cluster, work)
+        _fit(config, problem, grids.affine_tolerance, cluster, work)
         work.sweep()
         if work_dir is None:
             work.remove()
@@ -65,12 +67,18 @@ def run_reference(path: Path, cluster: ClusterOptions, work_dir: Path | None) ->
     return 0
 
 
-def _fit(config: ReferenceConfig, problem: Problem, cluster: ClusterOptions, work: WorkDir) -> None:
+def _fit(
+    config: ReferenceConfig,
+    problem: Problem,
+    affine_tolerance: float,
+    cluster: ClusterOptions,
+    work: WorkDir,
+) -> None:
     earlier = load_records(work.path).get(TITLE)
     options = _cluster(config, cluster)
     with open_cluster(replace(options, paths=(*options.paths, work.path)), work.scratch) as runner:
         cut = None if earlier is None else earlier.cut
-        prepared = prepare(problem, runner, AFFINE_TOLERANCE, earlier_cut=cut)
+        prepared = prepare(problem, runner, affine_tolerance, earlier_cut=cut)
         LOGGER.info(
             "%d images, %d fixed effects, %d random factors, %d candidate voxels in %d blocks",
             problem.design.n_obs,
@@ -88,13 +96,15 @@ def _fit(config: ReferenceConfig, problem: Problem, cluster: ClusterOptions, wor
         )
 
 
-def _problem(config: ReferenceConfig) -> Problem:
+def _problem(config: ReferenceConfig, grids: MaskOptions) -> Problem:
     design = load_design(config)
     grid = read_grid(config.images[0])
     mask = (
         None
         if config.analysis_mask is None
-        else read_mask(config.analysis_mask, grid, resample=False, affine_tolerance=AFFINE_TOLERANCE)
+        else read_mask(
+            config.analysis_mask, grid, resample=grids.resample_mask, affine_tolerance=grids.affine_tolerance
+        )
     )
     if config.min_n is not None and config.min_n > design.n_obs:
         msg = (

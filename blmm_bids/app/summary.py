@@ -62,6 +62,14 @@ def show_workers(runner: Runner) -> None:
     LOGGER.info("workers: %d, up to %s each", runner.n_workers, memory)
 
 
+def show_without_images(participants: Sequence[str]) -> None:
+    """Log the participants of participants.tsv that have no image."""
+    if participants:
+        more = ", …" if len(participants) > SHOWN_ROWS else ""
+        listed = ", ".join(participants[:SHOWN_ROWS]) + more
+        LOGGER.info("participants without an image: %d (%s)", len(participants), listed)
+
+
 def show_summary(
     output_dir: Path, results: Sequence[UnitResult], pages: Sequence[Path], seconds: float
 ) -> None:

@@ -101,6 +101,11 @@ REFERENCES = {
         "Journal of the Royal Statistical Society: Series B", "57(1)", "289-300",
         "10.1111/j.2517-6161.1995.tb02031.x",
     ),
+    "by": Reference(
+        "Benjamini, Y. and Yekutieli, D.", 2001,
+        "The control of the false discovery rate in multiple testing under dependency",
+        "The Annals of Statistics", "29(4)", "1165-1188", "10.1214/aos/1013699998",
+    ),
 }  # fmt: skip
 _INFORMATION = {
     "expected": "the expected information of the maximised criterion",
@@ -130,7 +135,11 @@ def methods_paragraphs(run: StoredRun, threshold: Threshold) -> list[str]:
         )
         if threshold.measure != "q":
             sentence += " False discovery rates (q) over the voxels of each contrast are given beside it."
-        paragraphs.append(f"{sentence} False discovery rates follow Benjamini and Hochberg (1995).")
+        sentence += (
+            " False discovery rates follow Benjamini and Hochberg (1995), and, for any dependence, Benjamini "
+            "and Yekutieli (2001)."
+        )
+        paragraphs.append(sentence)
     return paragraphs
 
 
@@ -143,7 +152,7 @@ def cited_keys(fits: Sequence[StoredFit]) -> list[str]:
     if any(_has_f(fit) for fit in mixed):
         keys.add("fai")
     if any(fit.contrasts for fit in fits):
-        keys.add("bh")
+        keys |= {"bh", "by"}
     return [key for key in REFERENCES if key in keys]
 
 

@@ -253,7 +253,7 @@ def _read_part_block(part: Part, index: int) -> tuple[NDArray[np.int64], NDArray
 
 
 def _parse_head(path: Path, file: BinaryIO, digest: str | None) -> Part:
-    advice = "run again with --no-resume"
+    advice = "delete it and run again"
     head = file.read(_HEADER.itemsize)
     if len(head) < _HEADER.itemsize or not head.startswith(_MAGIC):
         msg = f"{path}: not a part file, or truncated; {advice}"
@@ -293,7 +293,7 @@ def _check_order(parts: Sequence[Part], index: int) -> None:
         if part.first_obs != next_obs or not same:
             msg = (
                 f"{part.path}: does not follow the part before it (image {part.first_obs}, wanted "
-                f"{next_obs}, or other blocks); run again with --no-resume"
+                f"{next_obs}, or other blocks); delete it and run again"
             )
             raise StorageError(msg)
         next_obs += part.n_obs

@@ -139,6 +139,8 @@ class UnitOutputs:
         Positions of the images that the design left out, and why.
     excluded : DataFrame or None
         Columns ``path`` and ``reason``: images that never came into `table`.
+    without_images : tuple of str
+        Participants (``sub-01``) of participants.tsv that have no image.
     constant_entities, group : Mapping
         Entities with one value over all images; GroupBy entities and this unit's labels.
     n_missing : (row,) int64 or None
@@ -166,6 +168,7 @@ class UnitOutputs:
     rows: tuple[int, ...]
     dropped: tuple[tuple[int, str], ...] = ()
     excluded: pd.DataFrame | None = None
+    without_images: tuple[str, ...] = ()
     constant_entities: Mapping[str, str] = field(default_factory=dict)
     group: Mapping[str, str] = field(default_factory=dict)
     n_missing: IntArray | None = None

@@ -115,11 +115,11 @@ def check_outdir(outdir: Path) -> None:
     OutputError
         It is a file, or it cannot be made or written to.
     """
-    if outdir.exists() and not outdir.is_dir():
-        msg = f"outdir '{outdir}' is a file; name a directory"
-        raise OutputError(msg)
     probe = outdir / ".blmm_vox_probe.part"
     try:
+        if outdir.exists() and not outdir.is_dir():
+            msg = f"outdir '{outdir}' is a file; name a directory"
+            raise OutputError(msg)
         outdir.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()

@@ -142,6 +142,8 @@ class StoredFit:
         Voxels by status code.
     terms, contrasts, variables, maps, series, tables, warnings
         Lists of what there is.
+    without_images : tuple of str
+        Participants that participants.tsv has and the images have not.
     """
 
     node: str
@@ -163,6 +165,7 @@ class StoredFit:
     series: tuple[StoredSeries, ...]
     tables: tuple[str, ...]
     warnings: tuple[str, ...]
+    without_images: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -313,6 +316,7 @@ def stored_fit(run: RunOutputs, result: UnitResult) -> StoredFit:
         series=tuple(StoredSeries(**asdict(each)) for each in result.series),
         tables=tuple(path.name for path in result.tables),
         warnings=unit.warnings,
+        without_images=unit.without_images,
     )  # fmt: skip
 
 
@@ -350,6 +354,7 @@ def _read_fit(content: Mapping[str, Any]) -> StoredFit:
         "series": tuple(StoredSeries(**each) for each in content["series"]),
         "tables": tuple(content["tables"]),
         "warnings": tuple(content["warnings"]),
+        "without_images": tuple(content.get("without_images", ())),
         "status_counts": {int(code): count for code, count in content["status_counts"].items()},
     }
     return StoredFit(**{**content, **nested})

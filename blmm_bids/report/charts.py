@@ -16,6 +16,10 @@ _N_TICKS = 5
 # Points of a quantile plot: enough for a smooth line whatever the number of voxels.
 _N_QUANTILES = 300
 _BAND = 0.95
+# Bars of whole numbers; where there would be more, they are binned.
+_MAX_BARS = 60
+# Points of the curve of a density.
+_N_CURVE = 80
 # Dots of a scatter plot that are not marked; more would make the page large and show no more.
 MAX_POINTS = 1200
 
@@ -90,13 +94,35 @@ class Chart:
         return _LEFT, _TOP, self.width - _RIGHT, self.height - _BOTTOM
 
 
-def histogram(values: FloatArray, title: str, x_label: str, y_label: str, n_bins: int = 40) -> Chart | None:
-    """Histogram of the finite values; None without any."""
+def histogram(
+    values: FloatArray,
+    title: str,
+    x_label: str,
+    y_label: str,
+    n_bins: int = 40,
+    density: Callable[[FloatArray], FloatArray] | None = None,
+) -> Chart | None:
+    """Histogram of the finite values; None without any.
+
+    Parameters
+    ----------
+    values : (point,)
+    title, x_label, y_label : str
+        In words.
+    n_bins : int
+    density : callable, optional
+        Of the values that are expected; drawn as a curve over the bars.
+    """
     finite = values[np.isfinite(values)]
     if not finite.size:
         return None
     counts, edges = np.histogram(finite, bins=n_bins)
-    x, y = _x_axis(x_label, edges[0], edges[-1]), _count_axis(y_label, int(counts.max()))
+    along = np.linspace(edges[0], edges[-1], _N_CURVE)
+    expected = finite.size * (edges[1] - edges[0]) * density(along) if density else np.zeros(0)
+    highest = max(int(counts.max()), int(np.ceil(expected.max(initial=0))))
+    x, y = _x_axis(x_label, edges[0], edges[-1]), _count_axis(y_label, highest)
+    line = [*zip(along.tolist(), expected.tolist(), strict=True)] if density else []
+    curves = (Curve(_points(line, x, y), "expected"),) if line else ()
     bars = tuple(
         Bar(
             left := _px(x, low),
@@ -108,7 +134,18 @@ def histogram(values: FloatArray, title: str, x_label: str, y_label: str, n_bins
         for count, low, high in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True)
         if count
     )
-    return Chart(title, x, y, bars=bars)
+    return Chart(title, x, y, bars=bars, curves=curves)
+
+
+def count_chart(counts: FloatArray, title: str, x_label: str, y_label: str) -> Chart | None:
+    """Bars of how often each whole number occurs, in their places on a scale; None without any."""
+    if not counts.size:
+        return None
+    least, most = int(counts.min()), int(counts.max())
+    if most - least >= _MAX_BARS:
+        return histogram(counts, title, x_label, y_label)
+    sizes = np.bincount(counts.astype(np.int64) - least).tolist()
+    return bar_chart([(str(least + step), size) for step, size in enumerate(sizes)], title, x_label, y_label)
 
 
 def bar_chart(pairs: Sequence[tuple[str, int]], title: str, x_label: str, y_label: str) -> Chart:

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from blmm_bids.outputs.files import opened_aside
-from blmm_bids.report.slices import STATISTIC, Palette, colours, paint_slices
+from blmm_bids.report.slices import Palette, colours, paint_slices
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,14 +85,15 @@ def image_of(values: NDArray[np.floating], grid: Grid) -> nib.Nifti1Image:
     return nib.Nifti1Image(clean, grid.affine)
 
 
-def glass_brain(path: Path, image: nib.Nifti1Image, threshold: float) -> Figure:
+def glass_brain(path: Path, image: nib.Nifti1Image, palette: Palette, threshold: float) -> Figure:
     """Draw what passes the threshold, seen through the brain from three sides."""
     from PIL import Image
 
     plotting = _plotting()
     drawn = plotting.plot_glass_brain(
         image, threshold=threshold, display_mode="lyrz", plot_abs=False, colorbar=True, black_bg=True,
-        symmetric_cbar=True, cmap=colours(STATISTIC.cmap), vmax=_vmax(image),
+        symmetric_cbar=palette.symmetric, cmap=colours(palette.cmap), vmax=_vmax(image),
+        vmin=None if palette.symmetric else 0,
     )  # fmt: skip
     buffer = io.BytesIO()
     drawn.frame_axes.figure.savefig(buffer, dpi=_DPI, facecolor="black", edgecolor="black")

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from blmm_bids.stats.model import FloatArray
 
 MAX_ROWS = 150
-_CELL_WIDTH = 28
+_LEAST_WIDTH, _MOST_WIDTH, _ROOM = 28, 70, 330
+# Room that a slanted letter takes along either axis, and letters of a name that is not cut.
+_LETTER, _MAX_LETTERS = 5.3, 28
 _HEIGHT = 300
 _N_SHADES = 20
 
@@ -36,6 +38,8 @@ class Heatmap:
     ----------
     width, height : float
         Of the cells together.
+    right, below : float
+        Room for the names beside and below the cells.
     cell_width : float
         Of one column.
     columns : tuple of (float, str)
@@ -48,6 +52,8 @@ class Heatmap:
 
     width: float
     height: float
+    right: float
+    below: float
     cell_width: float
     columns: tuple[tuple[float, str], ...]
     cells: tuple[Cell, ...]
@@ -71,13 +77,18 @@ def heatmap(matrix: FloatArray, names: Sequence[str]) -> Heatmap:
     largest = np.abs(binned).max(axis=0, initial=0)
     shades = np.rint(_N_SHADES * binned / np.where(largest > 0, largest, 1)) / _N_SHADES
     row_height = _HEIGHT / max(len(binned), 1)
+    cell_width = round(min(max(_ROOM / len(names), _LEAST_WIDTH), _MOST_WIDTH), 1)
+    shown = [name if len(name) <= _MAX_LETTERS else f"{name[: _MAX_LETTERS - 1]}…" for name in names]
     cells = tuple(
         cell
         for column in range(len(names))
-        for cell in _column_cells(shades[:, column], column * _CELL_WIDTH, row_height)
+        for cell in _column_cells(shades[:, column], column * cell_width, row_height)
     )
-    middles = tuple(((column + 0.5) * _CELL_WIDTH, name) for column, name in enumerate(names))
-    return Heatmap(len(names) * _CELL_WIDTH, _HEIGHT, _CELL_WIDTH, middles, cells, rows_per_bin)
+    columns = tuple(((column + 0.5) * cell_width, name) for column, name in enumerate(shown))
+    width = len(names) * cell_width
+    right = max(max(middle + _LETTER * len(name) for middle, name in columns) - width, 0) + 8
+    below = _LETTER * max(map(len, shown)) + 20
+    return Heatmap(width, _HEIGHT, right, below, cell_width, columns, cells, rows_per_bin)
 
 
 def _column_cells(shades: FloatArray, x: float, row_height: float) -> list[Cell]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blmm_bids.bids.names import parse_name
-from blmm_bids.report.charts import bar_chart, histogram, scatter
+from blmm_bids.report.charts import Chart, count_chart, histogram, scatter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,13 +68,9 @@ def images_view(fit: ReportFit) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _images_per_voxel(fit: ReportFit) -> Any:  # noqa: ANN401
-    counts = fit.volume(fit.files("n")[0]).reshape(-1)[fit.inside > 0].astype(np.int64)
-    found, voxels = np.unique(counts, return_counts=True)
-    if len(found) > 60:
-        return histogram(counts.astype(np.float64), "Voxels by number of images", "images", "voxels")
-    pairs = [(str(number), int(size)) for number, size in zip(found, voxels, strict=True)]
-    return bar_chart(pairs, "Voxels by number of images with a value", "images with a value", "voxels")
+def _images_per_voxel(fit: ReportFit) -> Chart | None:
+    counts = fit.volume(fit.files("n")[0]).reshape(-1)[fit.inside > 0]
+    return count_chart(counts, "Voxels by number of images with a value", "images with a value", "voxels")
 
 
 def hat_values(matrix: FloatArray) -> FloatArray:

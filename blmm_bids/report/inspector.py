@@ -22,6 +22,8 @@ _OWN_COLUMNS = frozenset(INPUT_COLUMNS)
 # Levels of a column that can still be told apart by colour.
 MAX_COLOURS = 12
 _DIGITS = 5
+# mm around a kept voxel within which a click in the viewer chooses it.
+REACH = 10
 
 
 def inspector_view(fit: ReportFit) -> dict[str, Any] | None:

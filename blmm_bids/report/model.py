@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blmm_bids.report import wording
-from blmm_bids.report.charts import bar_chart
+from blmm_bids.report.charts import count_chart
 from blmm_bids.report.heatmap import heatmap
 
 if TYPE_CHECKING:
@@ -69,21 +69,29 @@ def correlation_rows(matrix: FloatArray, names: tuple[str, ...]) -> list[dict[st
     ]
 
 
+def images_per_level(term: RandomTerm) -> str:
+    """Say how many images the levels of a factor have."""
+    per_level = np.bincount(term.refs, minlength=term.n_levels)
+    least, most = int(per_level.min()), int(per_level.max())
+    return str(least) if least == most else f"{least} to {most}, median {np.median(per_level):g}"
+
+
 def factor_view(term: RandomTerm) -> dict[str, Any]:
     """Describe a random term: images per level, and the pattern of its Z."""
     per_level = np.bincount(term.refs, minlength=term.n_levels)
-    sizes = sorted(Counter(per_level.tolist()).items())
     return {
         "name": term.group,
         "effects": ", ".join(term.effect_names),
         "n_levels": term.n_levels,
-        "range": f"{per_level.min()} to {per_level.max()}, median {np.median(per_level):g}",
-        "chart": bar_chart(
-            [(str(size), count) for size, count in sizes],
-            f"Levels of {term.group} by number of images", "images per level", "levels",
+        "range": images_per_level(term),
+        "chart": count_chart(
+            per_level.astype(np.float64),
+            f"Levels of {term.group} by number of images",
+            "images per level",
+            "levels",
         ),
         "pattern": pattern(term),
-    }  # fmt: skip
+    }
 
 
 def pattern(term: RandomTerm) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from blmm_bids.report.comparisons import comparisons_view
 from blmm_bids.report.figures import open_canvas
 from blmm_bids.report.fit import ReportFit, read_fit
 from blmm_bids.report.images import images_view
-from blmm_bids.report.inspector import inspector_view
+from blmm_bids.report.inspector import REACH, inspector_view
 from blmm_bids.report.model import design_view
 from blmm_bids.report.results import MAX_PICTURED, Pictures, contrast_view, count_view, variance_view
 from blmm_bids.report.summary import summary_view
@@ -139,6 +139,7 @@ def page_view(run: StoredRun, fits: Sequence[StoredFit], threshold: Threshold) -
         "volumes": [volume.as_mapping() for volume in kept],
         "volumes_left_out": omitted,
         "inspectors": inspectors,
+        "reach": REACH,
         "methods": [Markup(paragraph_html(each)) for each in methods_paragraphs(run, threshold)],  # noqa: S704
         "references": [REFERENCES[key].text for key in keys],
         "bibliography": bibliography(keys),

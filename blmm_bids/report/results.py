@@ -15,7 +15,8 @@ from blmm_bids.outputs.naming import is_intercept_model
 from blmm_bids.report import wording
 from blmm_bids.report.charts import histogram, quantile_plot
 from blmm_bids.report.figures import Canvas, Figure, glass_brain, image_of, slices
-from blmm_bids.report.slices import AMOUNT, CORRELATION, STATISTIC, Palette
+from blmm_bids.report.slices import AMOUNT, CORRELATION, POSITIVE, STATISTIC, Palette
+from blmm_bids.report.summary import n_fitted
 from blmm_bids.report.volumes import EmbeddedVolume, embed
 from blmm_bids.stats.model import Status
 
@@ -30,7 +31,9 @@ MAX_PICTURED = 8
 MAX_PEAKS = 60
 # Random-effects maps of a fit with pictures.
 MAX_VARIANCES = 8
+SINGULAR_VOXELS = "Singular voxels"
 _LEVELS = (0.05, 0.01)
+_NOTHING = 1e-6
 
 
 @dataclass
@@ -85,9 +88,11 @@ def contrast_view(
         "n_voxels": contrast.n_voxels,
         "n_passing": clusters.n_voxels,
         "lowest_z": f"{lowest:.2f}" if np.isfinite(lowest) else "",
-        "discoveries": _discoveries(maps.volume("fdr")[inside], maps.volume("fdrBY")[inside]),
+        "discoveries": _discoveries(maps.volume("fdr")[inside], maps.volume("fdrBY")[inside], tested),
         "figures": _contrast_figures(fit, clusters, pictures.canvas, image) if is_pictured else [],
-        "histogram": histogram(tested, f"Voxels by z of contrast {contrast.name}", "z", "voxels", n_bins=60),
+        "histogram": histogram(
+            tested, f"Voxels by z of contrast {contrast.name}", "z", "voxels", n_bins=60, density=norm.pdf
+        ),
         "quantiles": quantile_plot(
             log_p(tested, contrast.test), f"Observed and expected p values of contrast {contrast.name}"
         ),
@@ -103,14 +108,18 @@ def contrast_view(
     }
 
 
-def _discoveries(q_bh: FloatArray, q_by: FloatArray) -> list[dict[str, Any]]:
-    """Count voxels below the usual false discovery rates."""
+def _discoveries(q_bh: FloatArray, q_by: FloatArray, z: FloatArray) -> list[dict[str, Any]]:
+    """Count voxels below the usual false discovery rates, and say from which z on they are."""
     rows = []
     for name, q in (("Benjamini-Hochberg", q_bh), ("Benjamini-Yekutieli", q_by)):
         finite = q[np.isfinite(q)]
         if finite.size:
-            counts = [int((finite < level).sum()) for level in _LEVELS]
-            rows.append({"name": name, "counts": counts, "least": wording.p_text(float(finite.min()))})
+            passing = [np.abs(z[q < level]) for level in _LEVELS]
+            levels = [
+                {"count": each.size, "from_z": f"{each.min():.2f}" if each.size else "none"}
+                for each in passing
+            ]
+            rows.append({"name": name, "levels": levels, "least": wording.p_text(float(finite.min()))})
     return rows
 
 
@@ -124,12 +133,14 @@ def _contrast_figures(
     folder = fit.directory / "figures"
     name, found = clusters.contrast.name, []
     passes = clusters.n_voxels > 0
+    palette, size = (STATISTIC, "|z|") if clusters.contrast.test == "t" else (POSITIVE, "z")
     if canvas.is_template and passes:
-        figure = glass_brain(folder / f"{label}_desc-glass_statmap.png", image, clusters.lowest_z)
-        found.append(_shown(figure, f"Glass brain of contrast {name}", f"|z| above {clusters.lowest_z:.2f}."))
+        figure = glass_brain(folder / f"{label}_desc-glass_statmap.png", image, palette, clusters.lowest_z)
+        caption = f"{size} above {clusters.lowest_z:.2f}."
+        found.append(_shown(figure, f"Glass brain of contrast {name}", caption))
     threshold = clusters.lowest_z if passes else 0.0
-    figure = slices(folder / f"{label}_desc-slices_statmap.png", image, canvas, STATISTIC, threshold)
-    limit = f"|z| above {threshold:.2f}" if threshold else "no voxel passes: all of z is shown"
+    figure = slices(folder / f"{label}_desc-slices_statmap.png", image, canvas, palette, threshold)
+    limit = f"{size} above {threshold:.2f}" if threshold else "no voxel passes: all of z is shown"
     found.append(_shown(figure, f"Axial slices of contrast {name}", f"{limit}; on {canvas.caption}."))
     return found
 
@@ -177,10 +188,22 @@ def variance_view(fit: ReportFit, pictures: Pictures) -> list[dict[str, Any]]:
         kind = "statistic" if palette.symmetric else "amount"
         pictures.add(values, fit, name=name, kind=kind)
         figure = slices(_figure_path(folder, fit, label), image, canvas, palette)
-        low, middle, high = np.percentile(finite, [5, 50, 95])
-        caption = f"Median {middle:.3g}; 5 % of voxels below {low:.3g}, 5 % above {high:.3g}."
+        caption = _spread_caption(finite) if name != SINGULAR_VOXELS else _share_caption(fit)
         blocks.append({"name": name, **_shown(figure, f"Axial slices: {name}", caption)})
     return blocks
+
+
+def _spread_caption(values: FloatArray) -> str:
+    low, middle, high = np.percentile(values, [5, 50, 95])
+    # A variance that is zero is estimated as one to about nine digits.
+    low, middle = (0.0 if 0 <= value < _NOTHING * high else value for value in (low, middle))
+    return f"Median {middle:.3g}; 5 % of voxels below {low:.3g}, 5 % above {high:.3g}."
+
+
+def _share_caption(fit: ReportFit) -> str:
+    counts = fit.stored.status_counts
+    singular, fitted = counts.get(Status.SINGULAR, 0), n_fitted(counts)
+    return f"{singular:,} of {fitted:,} fitted voxels, {100 * singular / fitted:.1f} %."
 
 
 def _figure_path(folder: Path, fit: ReportFit, label: str) -> Path:
@@ -217,5 +240,5 @@ def _variance_maps(fit: ReportFit) -> list[tuple[str, str, FloatArray, Palette]]
             maps.append((name, to_label(f"icc {term.group}"), values.reshape(fit.grid.shape), AMOUNT))
     status = fit.volume(fit.files("status")[0])
     singular = ((status == Status.SINGULAR) & (fit.inside.reshape(fit.grid.shape) > 0)).astype(np.float64)
-    maps.insert(1, ("Singular voxels", "singular", singular, AMOUNT))
+    maps.insert(1, (SINGULAR_VOXELS, "singular", singular, AMOUNT))
     return maps

@@ -36,7 +36,7 @@ class Palette:
     Attributes
     ----------
     cmap : str
-        matplotlib's name, or ``statistic``.
+        matplotlib's name, ``statistic`` or ``positive``.
     symmetric : bool
         Whether zero is the middle.
     """
@@ -46,6 +46,8 @@ class Palette:
 
 
 STATISTIC = Palette("statistic", symmetric=True)
+# Of statistics that are never negative: the upper half of the same colours.
+POSITIVE = Palette("positive", symmetric=False)
 AMOUNT = Palette("viridis", symmetric=False)
 CORRELATION = Palette("RdBu_r", symmetric=True)
 
@@ -56,8 +58,9 @@ def colours(name: str) -> Colormap:
     from matplotlib import colormaps
     from matplotlib.colors import LinearSegmentedColormap
 
-    if name == STATISTIC.cmap:
-        return LinearSegmentedColormap.from_list(name, _STATISTIC)
+    own = {STATISTIC.cmap: _STATISTIC, POSITIVE.cmap: _STATISTIC[len(_STATISTIC) // 2 :]}
+    if name in own:
+        return LinearSegmentedColormap.from_list(name, own[name])
     return colormaps[name]
 
 
@@ -158,7 +161,9 @@ def _scale(n_rows: int, palette: Palette, low: float, high: float, threshold: fl
     bar = colours(palette.cmap)((values - low) / (high - low))[:, :3]
     bar[np.abs(values) <= threshold] = 0.35
     panel[top:bottom, 8:22] = bar[:, None]
-    marks = {high, low, *((threshold, -threshold) if palette.symmetric and threshold > high / 20 else ())}
+    marks = {high, low}
+    if threshold > high / 20:
+        marks |= {threshold, -threshold}
     texts = []
     for mark in sorted(mark for mark in marks if low <= mark <= high):
         row = top + (high - mark) / (high - low) * (bottom - top)

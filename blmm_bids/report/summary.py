@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from blmm_bids.report import wording
+from blmm_bids.report.model import images_per_level
 from blmm_bids.stats.model import Status
 
 if TYPE_CHECKING:
@@ -28,16 +29,18 @@ def summary_view(fit: ReportFit) -> dict[str, Any]:
         "estimator": wording.estimator_text(stored),
         "df_method": wording.df_text(stored),
         "warnings": list(stored.warnings),
+        "troubles": [headline for headline, _ in troubles(counts)],
         "n_found": len(fit.inputs),
         "n_images": stored.n_images,
         "n_left_out": len(fit.left_out),
         "reasons": sorted(reasons.items()),
         "left_out": list(zip(fit.left_out["image"], fit.left_out["reason"], strict=True)),
+        "without_images": list(stored.without_images),
         "n_voxels": stored.n_voxels,
         "n_fitted": n_fitted(counts),
         "factors": [
-            {"name": term.group, "n_levels": term.n_levels, "effects": ", ".join(term.effect_names)}
-            for term in stored.terms
+            {"name": term.group, "n_levels": term.n_levels, "images": images_per_level(term)}
+            for term in fit.design.terms
         ],
         "statuses": status_rows(counts),
         "advice": advice(counts),
@@ -73,21 +76,31 @@ def _kind(status: Status) -> str:
 
 
 def advice(counts: Mapping[int, int]) -> list[str]:
-    """Say what to make of the statuses."""
+    """Say how the fits ended and what to make of it."""
+    return [f"{headline}: {meaning}" for headline, meaning in troubles(counts)] or ["The fits ended well."]
+
+
+def troubles(counts: Mapping[int, int]) -> list[tuple[str, str]]:
+    """List what a reader has to know of the statuses: in short, and what to make of it."""
     fitted = n_fitted(counts)
     if not fitted:
-        return ["No voxel was fitted: see the table for the reason, and change the model or the mask."]
+        return [("No voxel was fitted", "see the table for the reason, and change the model or the mask.")]
     singular = counts.get(Status.SINGULAR, 0) / fitted
     unfinished = counts.get(Status.MAX_ITER, 0) / fitted
     found = []
     if singular > _MANY_SINGULAR:
         found.append(
-            f"{100 * singular:.0f} % of the fitted voxels are singular: the data hold little of the variance "
-            "that the random effects stand for. The tests stay valid; a simpler random part may say the same."
+            (
+                f"{100 * singular:.0f} % of the fitted voxels are singular",
+                "the data hold little of the variance that the random effects stand for. The tests stay "
+                "valid; a simpler random part may say the same.",
+            )
         )
     if unfinished > _MANY_UNFINISHED:
         found.append(
-            f"{100 * unfinished:.1f} % of the fitted voxels stopped at the iteration limit: their tests are "
-            "not to be relied on."
+            (
+                f"{100 * unfinished:.1f} % of the fitted voxels stopped at the iteration limit",
+                "their tests are not to be relied on.",
+            )
         )
-    return found or ["The fits ended well."]
+    return found

@@ -58,8 +58,9 @@ def df_text(fit: StoredFit) -> str:
 def model_text(fit: StoredFit) -> str:
     """Put the model into a sentence for readers who do not know lme4's formulas."""
     fixed = [each.name for each in fit.variables if each.kind != "grouping"]
-    text = "At each voxel the value of an image is modelled as "
-    text += f"a fixed part (an intercept and {_listed(fixed)})" if fixed else "a fixed part (its mean)"
+    has_intercept = any(each.names.get("RegressorName") == "Intercept" for each in fit.maps)
+    parts = _listed([*(["an intercept"] if has_intercept else []), *fixed]) if fixed else "its mean"
+    text = f"At each voxel the value of an image is modelled as a fixed part ({parts})"
     for term in fit.terms:
         text += f", plus {_term_text(term)}"
     return f"{text}, plus noise."

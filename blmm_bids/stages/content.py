@@ -40,8 +40,9 @@ def refuse_void_images(
     n_present = numbers["n_present"]
     empty = n_present == 0
     if empty.any():
-        kinds = "NaN or infinite" if rule.zeros == "data" else "NaN, infinite or 0"
-        _refuse(images, empty, f"no value at any voxel of the mask (all are {kinds}, or masked out)")
+        kinds = "NaN, infinite" if rule.zeros == "data" else "NaN, infinite, 0"
+        kinds += "" if rule.threshold is None else f", below {rule.threshold:g}"
+        _refuse(images, empty, f"no value at any voxel of the mask (all are {kinds} or masked out)")
     constant = (n_present > 1) & (numbers["minimum"] == numbers["maximum"])
     if constant.any() and rule.zeros == "missing":
         _refuse(images, constant, "the same value at every voxel")

@@ -61,8 +61,8 @@ def plan_fit(work_dir: WorkDir, prepared: Prepared, gathered: Gathered) -> Fitte
     if not keep.any():
         msg = (
             f"no voxel has {problem.min_images} images with a value (the most is "
-            f"{int(gathered.counts.max())} of {problem.design.n_obs}); lower --min-n or --min-percent, or "
-            "check the masks and --zeros"
+            f"{int(gathered.counts.max())} of {problem.design.n_obs}); lower MinN or MinPercent (the BIDS "
+            "App's --min-n and --min-percent), or check the masks and which values count as missing"
         )
         raise DataError(msg)
     digest = content_digest(

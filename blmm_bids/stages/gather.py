@@ -106,7 +106,7 @@ def _candidates(problem: Problem, checked: CheckedImages, runner: Runner) -> Int
         mask = np.ones(grid.n_voxels, dtype=bool)
     voxels = np.flatnonzero(mask).astype(np.int64)
     if voxels.size == 0:
-        msg = "the mask is empty; check that --mask and the images' own masks cover the brain"
+        msg = "the mask is empty; check that the analysis mask and the images' own masks cover the brain"
         raise DataError(msg)
     return voxels
 

@@ -32,7 +32,7 @@ def test_write_citations__says_what_was_done_and_cites_it(written):
         assert "by maximum likelihood (ML)" in text
         assert "with 4 levels (Intercept, age)" in text
         assert "at least 20 voxels" in text
-    for key in ("bidsapps", "blmm", "fisher", "lme4", "satterthwaite", "lmertest", "fai", "bh"):
+    for key in ("bidsapps", "blmm", "fisher", "lme4", "satterthwaite", "lmertest", "fai", "bh", "by"):
         for text in (markdown, page, bibtex):
             assert REFERENCES[key].doi in text
     assert re.findall(r"@article\{(\w+),", bibtex) == cited_keys(written.fits)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from blmm_bids.report.charts import MAX_POINTS, bar_chart, histogram, quantile_plot, scatter
+from blmm_bids.report.charts import MAX_POINTS, bar_chart, count_chart, histogram, quantile_plot, scatter
 
 
 def test_histogram__has_a_bar_for_each_bin_with_values():
@@ -28,6 +29,24 @@ def test_charts__of_nothing_are_none(values):
 def test_histogram__of_one_value_has_room():
     chart = histogram(np.full(3, 7.0), "t", "x", "y")
     assert sum(int(bar.text.rsplit(" ", 1)[1]) for bar in chart.bars) == 3
+
+
+def test_histogram__expected_curve_holds_as_many_as_there_are_values():
+    values = norm.ppf((np.arange(5000) + 0.5) / 5000)
+    chart = histogram(values, "t", "z", "voxels", n_bins=60, density=norm.pdf)
+    (curve,) = chart.curves
+    heights = [float(pair.split(",")[1]) for pair in curve.points.split()]
+    highest_bar = min(bar.y for bar in chart.bars)
+    assert min(heights) == pytest.approx(highest_bar, abs=6)
+    assert curve.kind == "expected"
+
+
+def test_count_chart__keeps_the_room_of_numbers_that_do_not_occur():
+    chart = count_chart(np.array([3.0, 3, 7]), "t", "images", "voxels")
+    assert [text for _, text in chart.x.ticks] == ["3", "4", "5", "6", "7"]
+    assert [bar.text for bar in chart.bars if bar.height] == ["3: 2", "7: 1"]
+    assert len(count_chart(np.array([1.0, 900]), "t", "images", "voxels").bars) == 2
+    assert count_chart(np.zeros(0), "t", "images", "voxels") is None
 
 
 def test_bar_chart__counts_have_whole_ticks():

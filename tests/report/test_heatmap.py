@@ -19,6 +19,14 @@ def test_heatmap__merges_equal_neighbours_and_leaves_zeros_out():
     assert [name for _, name in picture.columns] == ["a", "b"]
 
 
+def test_heatmap__names_have_room_and_long_ones_are_cut():
+    picture = heatmap(np.eye(2), ("Intercept", "x" * 300))
+    assert picture.columns[1][1].endswith("…")
+    assert picture.width < picture.width + picture.right < 600
+    wide = heatmap(np.eye(40), [f"c{number}" for number in range(40)])
+    assert wide.cell_width < picture.cell_width
+
+
 @pytest.mark.parametrize("n_rows", [1, MAX_ROWS, MAX_ROWS + 1, 10 * MAX_ROWS + 7])
 def test_heatmap__stays_small_however_many_images(n_rows):
     rng = np.random.default_rng(1)

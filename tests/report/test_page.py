@@ -118,6 +118,9 @@ def test_page__shows_the_fit(written):
         "subject: correlation of Intercept and age",
         "|z| &gt; 1 (uncorrected)",
         "Images with a value: 2 to 12, median 12.",
+        "an intercept, age and sex",
+        "images in each: 3",
+        "z above",
     ):
         assert wanted in text, wanted
     assert " object at 0x" not in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 
-from blmm_bids.report.slices import AMOUNT, N_SLICES, STATISTIC, colours, paint_slices
+from blmm_bids.report.slices import AMOUNT, N_SLICES, POSITIVE, STATISTIC, colours, paint_slices
 
 # x runs from right to left in the file, as it often does.
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, 2, 0, -40], [0, 0, 2, -20], [0, 0, 0, 1]])
@@ -41,6 +41,17 @@ def test_paint_slices__puts_left_on_the_left_and_front_on_top():
     assert len(np.unique((columns // width).astype(int))) == N_SLICES
     wanted = np.array(colours(STATISTIC.cmap)(1.0)[:3]) * 255
     np.testing.assert_allclose(picture[rows[5], columns[5]], wanted, atol=1.5)
+
+
+def test_paint_slices__of_a_positive_statistic_uses_the_warm_half():
+    values = np.zeros(SHAPE)
+    values[10:20, 10:30, 5:15] = 4.0
+    picture = painted(values, POSITIVE, 1.0)
+    rows, columns = coloured(picture).T
+    wanted = np.array(colours(STATISTIC.cmap)(1.0)[:3]) * 255
+    np.testing.assert_allclose(picture[rows[5], columns[5]], wanted, atol=1.5)
+    blue = picture[:, -80:, 2].astype(int) - picture[:, -80:, 0]
+    assert blue.max() < 20
 
 
 def test_paint_slices__hides_what_does_not_pass():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from blmm_bids.report.summary import advice, status_rows
+from blmm_bids.report.summary import advice, status_rows, troubles
 from blmm_bids.stats.model import Status
 
 
@@ -20,6 +20,11 @@ from blmm_bids.stats.model import Status
 )
 def test_advice__says_what_to_make_of_the_statuses(counts, wanted):
     assert wanted in advice(counts)[0]
+
+
+def test_troubles__are_short_and_absent_where_all_is_well():
+    assert troubles({0: 10}) == []
+    assert [headline for headline, _ in troubles({0: 4, 1: 6})] == ["60 % of the fitted voxels are singular"]
 
 
 def test_status_rows__share_and_explain():

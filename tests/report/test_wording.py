@@ -41,13 +41,17 @@ def test_values_text__hides_the_rounding_of_a_centred_mean():
     assert values_text(variable) == "-20 to 20, mean 0"
 
 
-def test_model_text__says_the_model_without_formulas():
+@pytest.mark.parametrize(
+    ("columns", "fixed"), [(("Intercept", "time"), "an intercept and time"), (("time",), "time")]
+)
+def test_model_text__says_the_model_without_formulas(columns, fixed):
     fit = SimpleNamespace(
+        maps=[SimpleNamespace(names={"RegressorName": name}) for name in columns],
         variables=(FactorLevels("time", "numeric"), FactorLevels("subject", "grouping")),
         terms=(StoredTerm("subject", ("Intercept", "time"), 4), StoredTerm("site", ("Intercept",), 2)),
     )
     assert model_text(fit) == (
-        "At each voxel the value of an image is modelled as a fixed part (an intercept and time), plus a "
+        f"At each voxel the value of an image is modelled as a fixed part ({fixed}), plus a "
         "level and a slope of time of its own for each subject (which may be correlated), plus a level of "
         "its own for each site, plus noise."
     )

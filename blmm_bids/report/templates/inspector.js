@@ -18,7 +18,10 @@
     const varying = own.filter(([, values]) => values.some((value) => value !== values[0]));
     each.columns = { ...Object.fromEntries(varying), ...each.columns };
   }
-  const width = 640, height = 400, left = 62, right = 14, top = 12, bottom = 46;
+  const reach = Number(element("data").dataset.reach);
+  // As wide as there is room, so that letters stay readable on a small screen.
+  let width = 640, height = 400;
+  const left = 62, right = 14, top = 12, bottom = 46;
   // Okabe and Ito's colours, which the colour-blind can tell apart, then turns of the hue.
   const palette = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a900", "#7f7f7f"];
   const colour = (index, count) => (count <= palette.length ? palette[index] : `hsl(${(index * 137.5) % 360} 62% 52%)`);
@@ -30,7 +33,7 @@
     if (text !== undefined) made.textContent = text;
     return made;
   };
-  const nice = (value) => (Number.isFinite(value) ? String(Number(value.toPrecision(4))) : "n/a");
+  const nice = (value) => (value !== null && Number.isFinite(value) ? String(Number(value.toPrecision(4))) : "n/a");
 
   function ticks(low, high) {
     const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
@@ -61,6 +64,10 @@
 
   function draw() {
     const model = fit(), voxel = model.voxels[Number(element("voxel").value)];
+    const room = element("chart").clientWidth || width;
+    width = Math.min(Math.max(room, 280), 760);
+    height = Math.round(Math.max(width * 0.62, 260));
+    element("chart").setAttribute("viewBox", `0 0 ${width} ${height}`);
     const name = element("x").selectedOptions[0].textContent, values = model.columns[name];
     const factorName = element("colour").selectedOptions[0].textContent, factor = model.factors[factorName];
     const rows = values.map((_, row) => row).filter((row) => values[row] !== null && voxel.y[row] !== null);
@@ -136,7 +143,9 @@
     add("Position, mm", voxel.mm.map(nice).join(", "));
     add("Voxel", voxel.ijk.join(", "));
     model.names.forEach((name, index) => add(`β ${name}`, nice(voxel.beta[index])));
-    model.varcorr.forEach((name, index) => add(name, nice(voxel.varcorr[index])));
+    // A variance estimated as zero is zero to about nine digits.
+    const clean = (value) => (value !== null && Math.abs(value) < 1e-6 * voxel.sigma ? 0 : value);
+    model.varcorr.forEach((name, index) => add(name, nice(clean(voxel.varcorr[index]))));
     add("Residual SD", nice(voxel.sigma));
     element("numbers").replaceChildren(table);
   }
@@ -152,20 +161,32 @@
   fill(element("fit"), fits.map((each, index) => each.title || `Fit ${index + 1}`));
   element("fit").addEventListener("change", refill);
   for (const name of ["voxel", "x", "colour", "lines"]) element(name).addEventListener("change", draw);
-  document.addEventListener("blmm-peak", (event) => {
-    const wanted = fits.findIndex((each) => each.title === event.detail.fit);
+  let drawnFor = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === drawnFor) return;
+    drawnFor = innerWidth;
+    draw();
+  });
+
+  // The kept voxel that is nearest to a place, if it is near enough.
+  function choose(detail, farthest) {
+    const wanted = fits.findIndex((each) => each.title === detail.fit);
     if (wanted < 0) return;
+    const model = fits[wanted];
+    const distances = model.voxels.map((voxel) => Math.hypot(...voxel.mm.map((value, axis) => value - detail.mm[axis])));
+    const index = distances.indexOf(Math.min(...distances));
+    if (distances[index] > farthest) return;
     if (Number(element("fit").value) !== wanted) {
       element("fit").value = String(wanted);
       refill();
     }
-    const distance = (voxel) => Math.hypot(...voxel.mm.map((value, axis) => value - event.detail.mm[axis]));
-    const nearest = fit().voxels.map(distance);
-    const index = nearest.indexOf(Math.min(...nearest));
-    // A peak whose data were not kept stays in the viewer.
-    if (nearest[index] > 0.1) return;
+    if (Number(element("voxel").value) === index) return;
     element("voxel").value = String(index);
     draw();
-  });
+  }
+
+  // A peak whose data were not kept stays in the viewer.
+  document.addEventListener("blmm-peak", (event) => choose(event.detail, 0.1));
+  document.addEventListener("blmm-place", (event) => choose(event.detail, reach));
   refill();
 })();

@@ -41,6 +41,16 @@
       for (const row of table.tBodies[0].rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
     });
   }
+  // A picture that is wider than the screen can be moved by keyboard, too.
+  const reach = () => {
+    for (const frame of document.querySelectorAll(".scroll.wide")) {
+      if (frame.scrollWidth > frame.clientWidth) { frame.tabIndex = 0; frame.setAttribute("role", "region"); }
+      else { frame.removeAttribute("tabindex"); frame.removeAttribute("role"); }
+    }
+  };
+  reach();
+  addEventListener("resize", reach);
+  addEventListener("load", reach);
   for (const button of document.querySelectorAll("button.copy")) {
     button.addEventListener("click", async () => {
       const source = document.getElementById(button.dataset.from);

@@ -44,6 +44,7 @@
       const value = where.values[where.values.length - 1]?.value;
       const text = Number.isFinite(value) ? value.toPrecision(3) : "outside of the map";
       place.textContent = `x ${x}, y ${y}, z ${z} mm: ${chosen().name} ${text}`;
+      document.dispatchEvent(new CustomEvent("blmm-place", { detail: { mm: [x, y, z], fit: chosen().group } }));
     };
     viewer = made;
     await show();
