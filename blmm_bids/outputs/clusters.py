@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.stats import norm
+from scipy import ndimage, special
 
 from blmm_bids.bids.names import build_name
 from blmm_bids.images.grid import read_grid
@@ -260,7 +259,8 @@ def _table(maps: ContrastMaps, clusters: Sequence[_Cluster]) -> pd.DataFrame:
 
 def log_p(z: FloatArray, test: str) -> FloatArray:
     """-log10 of the p that z stands for: two-sided for T, the upper tail for F; NaN where z is."""
-    tail: FloatArray = np.minimum(norm.logsf(np.abs(z)) + np.log(2.0), 0.0) if test == "t" else norm.logsf(z)
+    upper: FloatArray = special.log_ndtr(-(np.abs(z) if test == "t" else z))
+    tail = np.minimum(upper + np.log(2.0), 0.0) if test == "t" else upper
     decimal: FloatArray = -tail / np.log(10.0)
     return decimal
 
