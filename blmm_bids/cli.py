@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -238,15 +239,24 @@ def _run_app(arguments: list[str]) -> int:
             "are read, not made"
         )
         raise LevelError(msg)
-    from blmm_bids.app.terminal import set_up_logging
+    is_report = args.reports_only or args.boilerplate_only
+    with nullcontext() if is_report or args.dry_run else _early_workers(args, args.cluster):
+        from blmm_bids.app.terminal import set_up_logging
 
-    set_up_logging(args.verbose, quiet=args.quiet)
-    if args.reports_only or args.boilerplate_only:
-        return rebuild_reports(args)
-    settings = _settings(args, tuple(arguments))
-    from blmm_bids.app.bids_app import run
+        set_up_logging(args.verbose, quiet=args.quiet)
+        if is_report:
+            return rebuild_reports(args)
+        settings = _settings(args, tuple(arguments))
+        from blmm_bids.app.bids_app import run
 
-    return run(settings)
+        return run(settings)
+
+
+def _early_workers(args: argparse.Namespace, backend: str) -> AbstractContextManager[bool]:
+    """Have workers get ready while this process imports what it needs itself."""
+    from blmm_bids.cluster import started_forkserver
+
+    return started_forkserver(cluster_options(args, backend))
 
 
 def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
@@ -352,11 +362,12 @@ def _run_fit(arguments: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"blmm_bids {__version__}")
     _add_fit_options(parser)
     args = parser.parse_args(normalise(arguments))
-    from blmm_bids.app.reference import run_reference
-    from blmm_bids.app.terminal import set_up_logging
+    with _early_workers(args, "local"):
+        from blmm_bids.app.reference import run_reference
+        from blmm_bids.app.terminal import set_up_logging
 
-    set_up_logging(args.verbose, quiet=args.quiet)
-    return run_reference(args.config, cluster_options(args, "local"), args.work_dir)
+        set_up_logging(args.verbose, quiet=args.quiet)
+        return run_reference(args.config, cluster_options(args, "local"), args.work_dir)
 
 
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:
