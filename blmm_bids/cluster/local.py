@@ -52,8 +52,9 @@ def open_local(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) 
     import dask.config
     from distributed import Client
 
+    from blmm_bids.cluster.dashboard import await_dashboard
     from blmm_bids.cluster.dask_config import dask_settings
-    from blmm_bids.cluster.dask_runner import DaskRunner, dashboard_address
+    from blmm_bids.cluster.dask_runner import DaskRunner
 
     with (
         started_forkserver(options) as is_forked,
@@ -66,7 +67,7 @@ def open_local(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) 
             client,
             resources.n_workers,
             resources.bytes_per_worker,
-            dashboard_address(cluster),
+            await_dashboard(cluster),
             interrupts,
             options.worker_timeout,
         )
@@ -91,6 +92,7 @@ def _started_cluster(resources: LocalResources, work_dir: Path) -> LocalCluster:
                 memory_limit=resources.bytes_per_worker,
                 host=_LOOPBACK,
                 dashboard_address=f"{_LOOPBACK}:0",
+                scheduler_kwargs={"dashboard": False},
                 worker_dashboard_address=None,
                 local_directory=str(work_dir),
                 silence_logs=logging.CRITICAL,
