@@ -15,7 +15,7 @@ WORKER_BASE_BYTES = 220 * 2**20
 # What allocators keep for themselves and what this arithmetic forgets.
 _SAFETY = 0.85
 # Larger matrices gain nothing, and an interrupted batch is lost whole.
-_MAX_BATCH_BYTES = 512 * 2**20
+_MAX_BATCH_BYTES = 128 * 2**20
 _MAX_BLOCK_VOXELS = 16_384
 # Kernels run this many voxels side by side; ragged blocks would waste lanes.
 _LANES = 64

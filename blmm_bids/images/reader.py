@@ -114,6 +114,17 @@ def read_values(path: Path, voxels: NDArray[np.int64] | None = None) -> NDArray[
     return VoxelReader((shape[0], shape[1], shape[2]), voxels).read(path)
 
 
+def read_volume(path: Path) -> NDArray[np.float64]:
+    """All values of a 3-D image, (x, y, z) float64 in C order; raises as `read_values`."""
+    header = read_header(path)
+    if len(header.shape) != 3:
+        msg = f"{path}: has {len(header.shape)} dimensions {header.shape}; wanted one 3-D volume"
+        raise DataError(msg)
+    stored = _stored_values(header).reshape(header.shape, order="F")
+    values: NDArray[np.float64] = stored.astype(np.float64, order="C")
+    return values * header.slope + header.inter if header.is_scaled else values
+
+
 def mark_missing(
     values: NDArray[np.floating[Any]], rule: MissingRule, inside: NDArray[np.bool_] | None = None
 ) -> int:

@@ -25,7 +25,7 @@ def load_compiled(dtype: str, method: Method) -> bool:
     """
     from numba.core import event
 
-    class Refusing(event.Listener):  # type: ignore[misc]
+    class Refusing(event.Listener):
         """Stops numba where it sets out to compile."""
 
         def on_start(self, event: object) -> NoReturn:  # noqa: ARG002
