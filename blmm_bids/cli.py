@@ -10,13 +10,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from blmm_bids import __version__
 from blmm_bids.app.report_options import add_report_options, rebuild_reports, threshold_of
-from blmm_bids.cli_cluster import add_cluster, add_cluster_size, cluster_options
+from blmm_bids.cli_cluster import add_cluster, add_cluster_size, cluster_options, early_workers
 from blmm_bids.descriptor import PrintDescriptor
 from blmm_bids.errors import BlmmError, LevelError, MissingInputError, TerminatedError, UsageError
 
@@ -240,7 +240,7 @@ def _run_app(arguments: list[str]) -> int:
         )
         raise LevelError(msg)
     is_report = args.reports_only or args.boilerplate_only
-    with nullcontext() if is_report or args.dry_run else _early_workers(args, args.cluster):
+    with nullcontext() if is_report or args.dry_run else early_workers(args, args.cluster):
         from blmm_bids.app.terminal import set_up_logging
 
         set_up_logging(args.verbose, quiet=args.quiet)
@@ -250,13 +250,6 @@ def _run_app(arguments: list[str]) -> int:
         from blmm_bids.app.bids_app import run
 
         return run(settings)
-
-
-def _early_workers(args: argparse.Namespace, backend: str) -> AbstractContextManager[bool]:
-    """Have workers get ready while this process imports what it needs itself."""
-    from blmm_bids.cluster import started_forkserver
-
-    return started_forkserver(cluster_options(args, backend))
 
 
 def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
@@ -362,7 +355,7 @@ def _run_fit(arguments: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"blmm_bids {__version__}")
     _add_fit_options(parser)
     args = parser.parse_args(normalise(arguments))
-    with _early_workers(args, "local"):
+    with early_workers(args, "local"):
         from blmm_bids.app.reference import run_reference
         from blmm_bids.app.terminal import set_up_logging
 

@@ -10,6 +10,7 @@ from blmm_bids.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from blmm_bids.cluster import ClusterOptions
 
@@ -79,6 +80,13 @@ def cluster_options(args: argparse.Namespace, backend: str) -> ClusterOptions:
         worker_timeout=args.worker_timeout,
         preload=_PRELOAD,
     )
+
+
+def early_workers(args: argparse.Namespace, backend: str) -> AbstractContextManager[bool]:
+    """Have workers get ready while this process imports what it needs itself."""
+    from blmm_bids.cluster import started_forkserver
+
+    return started_forkserver(cluster_options(args, backend))
 
 
 def _content(path: Path) -> Mapping[str, Any]:
