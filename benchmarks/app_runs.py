@@ -52,8 +52,8 @@ class Case:
         Four a subject.
     shape : str
         Voxels along each axis.
-    random : str
-        Random term.
+    random : tuple of str
+        Random terms.
     n_procs : int
         Of the app, and of the plain loop beside it.
     mem : str
@@ -69,7 +69,7 @@ class Case:
     group: str
     n_images: int
     shape: str
-    random: str = "(1 | subject)"
+    random: tuple[str, ...] = ("(1 | subject)",)
     n_procs: int = 2
     mem: str = ""
     repeats: int = 1
@@ -212,9 +212,9 @@ def run_app(case: Case, root: Path) -> Usage:
     return run_watched(command)
 
 
-def model_spec(random: str) -> dict[str, Any]:
-    """BIDS Stats Model with one random term."""
-    model = {"Type": "glm", "X": X, "Software": {"blmm": {"RandomEffects": [random]}}}
+def model_spec(random: Sequence[str]) -> dict[str, Any]:
+    """BIDS Stats Model with these random terms."""
+    model = {"Type": "glm", "X": X, "Software": {"blmm": {"RandomEffects": list(random)}}}
     node = {"Level": "Dataset", "Name": "group", "Model": model, "Contrasts": CONTRASTS}
     return {
         "Name": "whole run",
