@@ -21,7 +21,7 @@ _MAX_BLOCK_VOXELS = 16_384
 _LANES = 64
 # Finishing together needs a few units of work a worker.
 _BATCHES_PER_WORKER = 2
-_BLOCKS_PER_WORKER = 8
+_BLOCKS_PER_WORKER = 16
 _INDEX_BYTES = 8
 
 
