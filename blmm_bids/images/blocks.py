@@ -21,7 +21,9 @@ _MAX_BLOCK_VOXELS = 16_384
 _LANES = 64
 # Finishing together needs a few units of work a worker.
 _BATCHES_PER_WORKER = 2
-_BLOCKS_PER_WORKER = 16
+_BLOCKS_PER_WORKER = 8
+# At its end a stage waits for half a block on average; with few workers that is much of all.
+_LEAST_BLOCKS = 32
 _INDEX_BYTES = 8
 
 
@@ -214,7 +216,7 @@ def _block_voxels(work: WorkSize, longest: int, n_workers: int) -> int:
     if longest < _LANES:
         return longest
     n_units = _ceil(work.n_voxels, _LANES)
-    n_blocks = max(_ceil(n_units, longest // _LANES), _BLOCKS_PER_WORKER * n_workers)
+    n_blocks = max(_ceil(n_units, longest // _LANES), _BLOCKS_PER_WORKER * n_workers, _LEAST_BLOCKS)
     n_blocks = _ceil(n_blocks, n_workers) * n_workers
     return _ceil(n_units, n_blocks) * _LANES
 
