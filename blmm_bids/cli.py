@@ -11,12 +11,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from blmm_bids import __version__
 from blmm_bids.app.report_options import add_report_options, rebuild_reports, threshold_of
-from blmm_bids.cli_cluster import add_cluster, add_cluster_size, cluster_options
+from blmm_bids.cli_cluster import add_cluster, add_cluster_size, cluster_options, early_workers
 from blmm_bids.descriptor import PrintDescriptor
 from blmm_bids.errors import BlmmError, LevelError, MissingInputError, TerminatedError, UsageError
 
@@ -245,15 +246,17 @@ def _run_app(arguments: list[str]) -> int:
             "are read, not made"
         )
         raise LevelError(msg)
-    from blmm_bids.app.terminal import set_up_logging
+    is_report = args.reports_only or args.boilerplate_only
+    with nullcontext() if is_report or args.dry_run else early_workers(args, args.cluster):
+        from blmm_bids.app.terminal import set_up_logging
 
-    set_up_logging(args.verbose, quiet=args.quiet)
-    if args.reports_only or args.boilerplate_only:
-        return rebuild_reports(args)
-    settings = _settings(args, tuple(arguments))
-    from blmm_bids.app.bids_app import run
+        set_up_logging(args.verbose, quiet=args.quiet)
+        if is_report:
+            return rebuild_reports(args)
+        settings = _settings(args, tuple(arguments))
+        from blmm_bids.app.bids_app import run
 
-    return run(settings)
+        return run(settings)
 
 
 def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
@@ -358,13 +361,14 @@ def _run_fit(arguments: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"blmm_bids {__version__}")
     _add_fit_options(parser)
     args = parser.parse_args(normalise(arguments))
-    from blmm_bids.app.reference import run_reference
-    from blmm_bids.app.terminal import set_up_logging
-    from blmm_bids.config.settings import MaskOptions
+    with early_workers(args, "local"):
+        from blmm_bids.app.reference import run_reference
+        from blmm_bids.app.terminal import set_up_logging
+        from blmm_bids.config.settings import MaskOptions
 
-    set_up_logging(args.verbose, quiet=args.quiet)
-    grids = MaskOptions(resample_mask=args.resample_mask, affine_tolerance=args.affine_tolerance)
-    return run_reference(args.config, cluster_options(args, "local"), grids, args.work_dir)
+        set_up_logging(args.verbose, quiet=args.quiet)
+        grids = MaskOptions(resample_mask=args.resample_mask, affine_tolerance=args.affine_tolerance)
+        return run_reference(args.config, cluster_options(args, "local"), grids, args.work_dir)
 
 
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:

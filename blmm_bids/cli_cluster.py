@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blmm_bids.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
     from blmm_bids.cluster import ClusterOptions
+
+# What workers on this machine run.
+_PRELOAD = ("blmm_bids.stages.preload",)
 
 
 def add_cluster(group: argparse._ArgumentGroup) -> None:
@@ -60,20 +66,33 @@ def add_cluster_size(group: argparse._ArgumentGroup) -> None:
 def cluster_options(args: argparse.Namespace, backend: str) -> ClusterOptions:
     """Turn parsed arguments into what the cluster takes."""
     from blmm_bids.cluster import ClusterOptions, parse_memory
-    from blmm_bids.config.files import read_mapping
 
     return ClusterOptions(
         backend=backend,
         n_procs=args.nprocs,
         mem_bytes=parse_memory(args.mem) if args.mem else None,
-        config=read_mapping(args.cluster_config, "cluster config") if args.cluster_config else {},
+        config=_content(args.cluster_config) if args.cluster_config else {},
         n_workers=args.n_workers,
         adapt=_adapt(args.adapt) if args.adapt else None,
         scheduler_file=args.scheduler_file.absolute() if args.scheduler_file else None,
         write_worker_script=args.write_worker_script,
         submit_via=args.submit_via,
         worker_timeout=args.worker_timeout,
+        preload=_PRELOAD,
     )
+
+
+def early_workers(args: argparse.Namespace, backend: str) -> AbstractContextManager[bool]:
+    """Have workers get ready while this process imports what it needs itself."""
+    from blmm_bids.cluster import started_forkserver
+
+    return started_forkserver(cluster_options(args, backend))
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    from blmm_bids.config.files import read_mapping
+
+    return read_mapping(path, "cluster config")
 
 
 def _adapt(text: str) -> tuple[int, int]:

@@ -116,14 +116,15 @@ def descendants(pid):
 
 
 def workers_of(pid):
-    """The worker processes of a run, which its nannies spawned."""
+    """The worker processes of a run: copies of its fork server, which is a child of the run itself."""
     found = []
     for child in descendants(pid):
         try:
             line = Path(f"/proc/{child}/cmdline").read_bytes()
+            parent = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if b"spawn_main" in line and b"resource_tracker" not in line:
+        if b"multiprocessing.forkserver" in line and parent != pid:
             found.append(child)
     return found
 

@@ -318,7 +318,7 @@ def _fit_unit(
     result = write_unit(
         run_outputs, outputs, blocks, work_dir.scratch, fitted.slabs, runner.n_workers, before_writing
     )
-    result = replace(result, files=(*result.files, *keep_peaks(run_outputs, result, fitted)))
+    result = replace(result, files=(*result.files, *keep_peaks(run_outputs, result, fitted, runner)))
     n_maps = len(result.maps) + sum(series.n_maps for series in result.series)
     LOGGER.info("%s: %d maps in %s", unit.title, n_maps, result.directory)
     return FinishedUnit(unit.node.compare_with, fitted, result)

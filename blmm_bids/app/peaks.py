@@ -14,11 +14,12 @@ from blmm_bids.stages.inspect import read_voxels
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from blmm_bids.cluster import Runner
     from blmm_bids.outputs.records import RunOutputs, UnitResult
     from blmm_bids.stages import Fitted
 
 
-def keep_peaks(run: RunOutputs, result: UnitResult, fitted: Fitted) -> list[Path]:
+def keep_peaks(run: RunOutputs, result: UnitResult, fitted: Fitted, runner: Runner) -> list[Path]:
     """Write the tables of clusters of a fit, and the data of the peaks for the report's inspector.
 
     Returns
@@ -38,9 +39,11 @@ def keep_peaks(run: RunOutputs, result: UnitResult, fitted: Fitted) -> list[Path
         for each in clusters
         for suffix in (".tsv", ".json")
     ]
-    voxels = peak_voxels(run.output_dir, fit, clusters, n_inspected(fit.n_images))
+    voxels = peak_voxels(result.unit.grid, clusters, n_inspected(fit.n_images))
     if not voxels:
         return tables
-    found = read_voxels(fitted, np.array(voxels, dtype=np.int64))
+    # A worker has the kernels loaded.
+    items = [np.array(voxels, dtype=np.int64)]
+    ((_, found),) = runner.map(read_voxels, items, label="peaks", shared=(fitted,))
     write_inspection(run.output_dir, fit, result.unit.grid, result.unit.design.terms, found)
     return tables

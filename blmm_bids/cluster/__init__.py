@@ -1,6 +1,7 @@
 """Run picklable functions on local processes or a cluster; the only room that knows dask."""
 
 from blmm_bids.cluster.backends import BACKENDS, open_cluster, plan_cluster
+from blmm_bids.cluster.forkserver import started_forkserver
 from blmm_bids.cluster.memory import format_memory, parse_memory
 from blmm_bids.cluster.options import ClusterOptions, LocalResources, local_resources, total_memory
 from blmm_bids.cluster.runner import Runner, SynchronousRunner
@@ -16,5 +17,6 @@ __all__ = [
     "open_cluster",
     "parse_memory",
     "plan_cluster",
+    "started_forkserver",
     "total_memory",
 ]

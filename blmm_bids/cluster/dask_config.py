@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import dask.config
 
+from blmm_bids.cluster.worker_environment import WORKER_ENVIRONMENT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -15,19 +17,6 @@ if TYPE_CHECKING:
 
 # An item that was on this many workers when they died is given up.
 MAX_LOST_WORKERS = 3
-# One worker is one processor: threads of numerical libraries would only compete.
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "BLIS_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    # dask's own setting hands every few MB back to the system at once, only to fault them in again for
-    # the next image: twice the processor time. These are glibc's limits, without their slow start.
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
-    "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20),
-}
 # What every cluster of ours needs from dask's configuration, in the main process and in workers.
 DASK_CONFIG = {
     "distributed.scheduler.allowed-failures": MAX_LOST_WORKERS - 1,

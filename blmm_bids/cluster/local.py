@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from blmm_bids.cluster.forkserver import started_forkserver
 from blmm_bids.cluster.options import ClusterOptions, LocalResources, local_resources
 from blmm_bids.cluster.runner import Runner, SynchronousRunner
 from blmm_bids.errors import TemporaryError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
+_START_METHOD = "distributed.worker.multiprocessing-method"
 
 
 @contextmanager
@@ -47,12 +49,16 @@ def open_local(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) 
     if resources.n_workers == 1:
         yield SynchronousRunner(1, resources.bytes_per_worker)
         return
+    import dask.config
     from distributed import Client
 
+    from blmm_bids.cluster.dashboard import await_dashboard
     from blmm_bids.cluster.dask_config import dask_settings
-    from blmm_bids.cluster.dask_runner import DaskRunner, dashboard_address
+    from blmm_bids.cluster.dask_runner import DaskRunner
 
     with (
+        started_forkserver(options) as is_forked,
+        dask.config.set({_START_METHOD: "forkserver" if is_forked else "spawn"}),
         dask_settings(options.config, work_dir),
         _started_cluster(resources, work_dir) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -61,7 +67,7 @@ def open_local(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) 
             client,
             resources.n_workers,
             resources.bytes_per_worker,
-            dashboard_address(cluster),
+            await_dashboard(cluster),
             interrupts,
             options.worker_timeout,
         )
@@ -86,6 +92,7 @@ def _started_cluster(resources: LocalResources, work_dir: Path) -> LocalCluster:
                 memory_limit=resources.bytes_per_worker,
                 host=_LOOPBACK,
                 dashboard_address=f"{_LOOPBACK}:0",
+                scheduler_kwargs={"dashboard": False},
                 worker_dashboard_address=None,
                 local_directory=str(work_dir),
                 silence_logs=logging.CRITICAL,

@@ -50,6 +50,8 @@ class ClusterOptions:
         Seconds without a worker after which the run is given up.
     paths : tuple of Path
         What workers read and write, for jobs that enter a container.
+    preload : tuple of str
+        Modules that workers on this machine are copied with; see `started_forkserver`.
     """
 
     backend: str = "local"
@@ -63,6 +65,7 @@ class ClusterOptions:
     submit_via: str | None = None
     worker_timeout: float | None = None
     paths: tuple[Path, ...] = ()
+    preload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

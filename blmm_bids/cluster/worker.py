@@ -7,7 +7,8 @@ import sys
 
 import dask.config
 
-from blmm_bids.cluster.dask_config import DASK_CONFIG, WORKER_ENVIRONMENT
+from blmm_bids.cluster.dask_config import DASK_CONFIG
+from blmm_bids.cluster.worker_environment import WORKER_ENVIRONMENT
 
 if __name__ == "__main__":
     os.environ.update(WORKER_ENVIRONMENT)

@@ -15,13 +15,15 @@ WORKER_BASE_BYTES = 220 * 2**20
 # What allocators keep for themselves and what this arithmetic forgets.
 _SAFETY = 0.85
 # Larger matrices gain nothing, and an interrupted batch is lost whole.
-_MAX_BATCH_BYTES = 512 * 2**20
+_MAX_BATCH_BYTES = 128 * 2**20
 _MAX_BLOCK_VOXELS = 16_384
 # Kernels run this many voxels side by side; ragged blocks would waste lanes.
 _LANES = 64
 # Finishing together needs a few units of work a worker.
 _BATCHES_PER_WORKER = 2
 _BLOCKS_PER_WORKER = 8
+# At its end a stage waits for half a block on average; with few workers that is much of all.
+_LEAST_BLOCKS = 32
 _INDEX_BYTES = 8
 
 
@@ -214,7 +216,7 @@ def _block_voxels(work: WorkSize, longest: int, n_workers: int) -> int:
     if longest < _LANES:
         return longest
     n_units = _ceil(work.n_voxels, _LANES)
-    n_blocks = max(_ceil(n_units, longest // _LANES), _BLOCKS_PER_WORKER * n_workers)
+    n_blocks = max(_ceil(n_units, longest // _LANES), _BLOCKS_PER_WORKER * n_workers, _LEAST_BLOCKS)
     n_blocks = _ceil(n_blocks, n_workers) * n_workers
     return _ceil(n_units, n_blocks) * _LANES
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 # Rounding in a float32 sform moves corners by about 1e-5 mm; a real shift is far more than this.
 AFFINE_TOLERANCE = 1e-3
-# Threads hide the latency of network file systems; parsing itself holds the interpreter lock.
+# Threads hide the latency of network file systems. Where there is none they are slower than one: parsing
+# holds the interpreter lock.
 _N_THREADS = 8
+_LATENCY = 1e-3
 _MANY = 64
 
 
@@ -131,14 +134,24 @@ def check_grids(
 
 
 def _headers(paths: Sequence[Path]) -> Iterator[ImageHeader]:
-    if len(paths) < _MANY:
-        yield from map(_volume_header, paths)
-        return
     # In runs: handing over each header by itself costs more than parsing it.
     runs = [paths[start : start + _MANY] for start in range(0, len(paths), _MANY)]
+    for index, run in enumerate(runs):
+        started = time.perf_counter()
+        yield from _headers_of(run)
+        if time.perf_counter() - started > _LATENCY * len(run):
+            yield from _headers_by_threads(runs[index + 1 :])
+            return
+
+
+def _headers_of(run: Sequence[Path]) -> list[ImageHeader]:
+    return [_volume_header(path) for path in run]
+
+
+def _headers_by_threads(runs: Sequence[Sequence[Path]]) -> Iterator[ImageHeader]:
     with ThreadPoolExecutor(_N_THREADS) as pool:
         try:
-            for headers in pool.map(lambda run: [_volume_header(path) for path in run], runs):
+            for headers in pool.map(_headers_of, runs):
                 yield from headers
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -65,6 +65,16 @@ class VoxelReader:
         positions = np.ravel_multi_index((x, y, z), self.shape, order="F").astype(np.int64)
         object.__setattr__(self, "_positions", positions)
 
+    def read_into(self, row: NDArray[np.floating[Any]], path: Path, identity: str | None = None) -> None:
+        """Read an image into a row (voxel,), float32 or float64; see `read`."""
+        header = self._header(path, identity)
+        stored = _stored_values(header)
+        if header.dtype == row.dtype and not header.is_scaled:
+            # Within range by the header's shape; numpy would use a copy in order to check.
+            stored.take(self._positions, out=row, mode="clip")
+        else:
+            row[:] = self._values(header, stored)
+
     def read(self, path: Path, identity: str | None = None) -> NDArray[np.floating[Any]]:
         """Values of an image, (voxel,) float64 where stored as float64, else float32.
 
@@ -83,6 +93,10 @@ class VoxelReader:
         MissingInputError
             No such file.
         """
+        header = self._header(path, identity)
+        return self._values(header, _stored_values(header))
+
+    def _header(self, path: Path, identity: str | None) -> ImageHeader:
         header = read_header(path)
         if header.shape != self.shape:
             msg = f"{path}: shape {header.shape}, wanted {self.shape}; was the file changed during the run?"
@@ -90,7 +104,10 @@ class VoxelReader:
         if identity is not None and header.identity != identity:
             msg = f"{path}: the file was changed during the run; run again when nothing writes to it"
             raise DataError(msg)
-        stored = _stored_values(header).take(self._positions)
+        return header
+
+    def _values(self, header: ImageHeader, content: NDArray[Any]) -> NDArray[np.floating[Any]]:
+        stored = content.take(self._positions)
         if header.is_scaled:
             stored = stored.astype(np.float64) * header.slope + header.inter
         with np.errstate(over="ignore"):
@@ -112,6 +129,17 @@ def read_values(path: Path, voxels: NDArray[np.int64] | None = None) -> NDArray[
         msg = f"{path}: has {len(shape)} dimensions {shape}; wanted one 3-D volume"
         raise DataError(msg)
     return VoxelReader((shape[0], shape[1], shape[2]), voxels).read(path)
+
+
+def read_volume(path: Path) -> NDArray[np.float64]:
+    """All values of a 3-D image, (x, y, z) float64 in C order; raises as `read_values`."""
+    header = read_header(path)
+    if len(header.shape) != 3:
+        msg = f"{path}: has {len(header.shape)} dimensions {header.shape}; wanted one 3-D volume"
+        raise DataError(msg)
+    stored = _stored_values(header).reshape(header.shape, order="F")
+    values: NDArray[np.float64] = stored.astype(np.float64, order="C")
+    return values * header.slope + header.inter if header.is_scaled else values
 
 
 def mark_missing(

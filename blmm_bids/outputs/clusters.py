@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.stats import norm
+from scipy import ndimage, special
 
 from blmm_bids.bids.names import build_name
 from blmm_bids.images.grid import read_grid
@@ -98,6 +97,8 @@ class ContrastClusters:
         A row a peak.
     filename : str
         Where the table is.
+    summit : int or None
+        Flat index of the voxel with the largest absolute z, whether it passes or not; None where all are 0.
     """
 
     contrast: StoredContrast
@@ -105,6 +106,7 @@ class ContrastClusters:
     n_voxels: int
     table: pd.DataFrame
     filename: str
+    summit: int | None
 
 
 def maps_of(fit: StoredFit, contrast: StoredContrast) -> dict[str, StoredMap]:
@@ -186,7 +188,9 @@ def find_clusters(maps: ContrastMaps, threshold: Threshold) -> ContrastClusters:
         clusters += _clusters(height, inside, grid, threshold.min_voxels)
     # Equal heights (z has a ceiling) are put in order by size, so that runs agree.
     clusters.sort(key=lambda each: (-each.heights[0], -each.n_voxels))
-    return ContrastClusters(contrast, lowest, n_voxels, _table(maps, clusters), "")
+    size = np.abs(volume)
+    summit = int(size.argmax()) if size.any() else None
+    return ContrastClusters(contrast, lowest, n_voxels, _table(maps, z, clusters), "", summit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,14 +233,13 @@ def _apart(voxels: NDArray[np.int64], grid: Grid) -> list[int]:
     return taken
 
 
-def _table(maps: ContrastMaps, clusters: Sequence[_Cluster]) -> pd.DataFrame:
+def _table(maps: ContrastMaps, z_map: FloatArray, clusters: Sequence[_Cluster]) -> pd.DataFrame:
     """Make a row a peak, with the columns of `_COLUMNS`."""
     numbers = [number for number, each in enumerate(clusters, start=1) for _ in each.voxels]
     ijk = np.concatenate([np.empty((0, 3), dtype=np.int64), *(each.voxels for each in clusters)])
     flat = np.ravel_multi_index(tuple(ijk.T), maps.grid.shape)
     millimetres = np.round(_millimetres(ijk, maps.grid), 2)
     sizes = np.array([clusters[number - 1].n_voxels for number in numbers], dtype=np.int64)
-    z_map = maps.volume("z")
     z = z_map[flat]
     values = {
         "cluster": numbers,
@@ -260,7 +263,8 @@ def _table(maps: ContrastMaps, clusters: Sequence[_Cluster]) -> pd.DataFrame:
 
 def log_p(z: FloatArray, test: str) -> FloatArray:
     """-log10 of the p that z stands for: two-sided for T, the upper tail for F; NaN where z is."""
-    tail: FloatArray = np.minimum(norm.logsf(np.abs(z)) + np.log(2.0), 0.0) if test == "t" else norm.logsf(z)
+    upper: FloatArray = special.log_ndtr(-(np.abs(z) if test == "t" else z))
+    tail = np.minimum(upper + np.log(2.0), 0.0) if test == "t" else upper
     decimal: FloatArray = -tail / np.log(10.0)
     return decimal
 
@@ -284,20 +288,17 @@ def _millimetres(voxels: NDArray[np.int64], grid: Grid) -> FloatArray:
     return voxels @ affine[:3, :3].T + affine[:3, 3]
 
 
-def peak_voxels(root: Path, fit: StoredFit, clusters: Sequence[ContrastClusters], limit: int) -> list[int]:
+def peak_voxels(grid: Grid, clusters: Sequence[ContrastClusters], limit: int) -> list[int]:
     """Flat indices of the peaks of all contrasts, each once, the highest of every contrast first.
 
     The voxel with the largest absolute z is among them also where nothing passes the threshold.
     """
     ranked: list[tuple[int, int]] = []
     for found in clusters:
-        maps = open_contrast(root, fit, found.contrast)
-        z = np.nan_to_num(np.abs(maps.volume("z")), nan=0.0)
-        if z.any():
-            ranked.append((0, int(z.argmax())))
-        flat = np.ravel_multi_index(
-            tuple(found.table[name].to_numpy(dtype=np.int64) for name in "ijk"), maps.grid.shape
-        )
+        if found.summit is not None:
+            ranked.append((0, found.summit))
+        ijk = tuple(found.table[name].to_numpy(dtype=np.int64) for name in "ijk")
+        flat = np.ravel_multi_index(ijk, grid.shape)
         ranked += [(rank, int(voxel)) for rank, voxel in enumerate(flat)]
     ranked.sort(key=lambda item: item[0])
     return list(dict.fromkeys(voxel for _, voxel in ranked))[:limit]

@@ -10,18 +10,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from blmm_bids.bids.names import build_name, parse_name, to_label
 from blmm_bids.config.reference import read_reference_config
 from blmm_bids.config.reference_design import read_design
-from blmm_bids.errors import DataError, MissingInputError, UsageError
+from blmm_bids.errors import BlmmError, DataError, MissingInputError, UsageError
 from blmm_bids.images.grid import Grid, read_grid
+from blmm_bids.images.reader import read_volume
 from blmm_bids.outputs.manifest import is_finished, read_manifest
 from blmm_bids.outputs.naming import design_filename, joined_label
 from blmm_bids.outputs.reference import SIGNATURE
@@ -309,9 +308,8 @@ def read_map(path: Path, grid: Grid) -> FloatArray:
         msg = f"{path}: is missing, so the run did not finish; run it again"
         raise MissingInputError(msg)
     try:
-        image = nib.load(path)
-        values: NDArray[Any] = np.asarray(image.dataobj, dtype=np.float64)  # type: ignore[attr-defined]
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+        values = read_volume(path)
+    except BlmmError as error:
         msg = f"{path}: cannot be read ({error}); run the model again"
         raise DataError(msg) from error
     _check_shape(path, values.shape, grid.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from blmm_bids.images.masks import image_mask
 from blmm_bids.images.reader import MissingRule, VoxelReader, mark_missing
 from blmm_bids.outputs.atomic import load_arrays, save_arrays
+from blmm_bids.outputs.kept import KeptMatrix
 from blmm_bids.outputs.parts import write_part
 
 if TYPE_CHECKING:
@@ -73,6 +75,19 @@ class GatherTask:
     dtype: str
     rule: MissingRule
 
+    @cached_property
+    def reader(self) -> VoxelReader:
+        """Of the candidate voxels."""
+        return VoxelReader(self.shape, self.voxels)
+
+    def matrix(self, n_obs: int) -> NDArray[np.floating[Any]]:
+        """(obs, voxel) without values; the next one takes its place."""
+        return self._kept.rows(n_obs, len(self.voxels), self.dtype)
+
+    @cached_property
+    def _kept(self) -> KeptMatrix:
+        return KeptMatrix()
+
 
 @dataclass(frozen=True, eq=False)
 class GatherSummary:
@@ -112,9 +127,8 @@ def gather_part(batch: GatherBatch, task: GatherTask) -> GatherSummary:
     StorageError
         The part cannot be written.
     """
-    reader = VoxelReader(task.shape, task.voxels)
-    n_obs = len(batch.images)
-    values = np.empty((n_obs, len(task.voxels)), dtype=task.dtype)
+    reader, n_obs = task.reader, len(batch.images)
+    values = task.matrix(n_obs)
     counts = np.zeros(len(task.voxels), dtype=np.int32)
     stats: dict[str, Any] = {
         name: np.zeros(n_obs, dtype=np.int64 if name.startswith("n_") else np.float64) for name in IMAGE_STATS
@@ -126,7 +140,7 @@ def gather_part(batch: GatherBatch, task: GatherTask) -> GatherSummary:
         if masks != mask_key:
             mask_key, inside = masks, image_mask(reader, masks) if masks else None
         row = values[obs]
-        row[:] = reader.read(image, batch.identities[obs])
+        reader.read_into(row, image, batch.identities[obs])
         stats["n_inf"][obs] = mark_missing(row, task.rule, inside)
         present = ~np.isnan(row)
         counts += present

@@ -23,6 +23,7 @@ import numpy as np
 
 from blmm_bids.errors import StorageError
 from blmm_bids.outputs.atomic import WRITE_ADVICE, aside_of, discard, patiently
+from blmm_bids.outputs.kept import KeptMatrix
 
 _zlib: Any = zlib
 with suppress(ImportError):  # the same sums, several times as fast
@@ -166,7 +167,10 @@ def is_part_done(path: Path, digest: str | None = None) -> bool:
 
 
 def read_block(
-    parts: Sequence[Part | Path], index: int, keep: NDArray[np.bool_] | None = None
+    parts: Sequence[Part | Path],
+    index: int,
+    keep: NDArray[np.bool_] | None = None,
+    kept: KeptMatrix | None = None,
 ) -> NDArray[np.floating[Any]]:
     """Values of one block over all parts.
 
@@ -178,6 +182,8 @@ def read_block(
         Which block.
     keep : (voxel,) bool, optional
         Only these voxels of the block.
+    kept : KeptMatrix, optional
+        Memory for the values; their own by default.
 
     Returns
     -------
@@ -202,7 +208,7 @@ def read_block(
         raise ValueError(msg)
     n_obs = opened[-1].first_obs + opened[-1].n_obs
     dtype = np.result_type(*(part.dtype for part in opened))
-    result: NDArray[np.floating[Any]] = np.empty((int(wanted.sum()), n_obs), dtype=dtype)
+    result: NDArray[np.floating[Any]] = (kept or KeptMatrix()).rows(int(wanted.sum()), n_obs, dtype)
     place = np.cumsum(wanted) - 1
     for part in opened:
         present, rows = _read_part_block(part, index)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+from scipy import special
 
 from blmm_bids.stats.model import FloatArray
 
@@ -222,8 +222,8 @@ def quantile_plot(log_p: FloatArray, title: str) -> Chart | None:
     ranks = np.unique(np.round(np.geomspace(1, n, min(n, _N_QUANTILES))).astype(np.int64))
     expected = -np.log10(ranks / (n + 1))
     tail = (1 - _BAND) / 2
-    upper = -np.log10(beta.ppf(tail, ranks, n + 1 - ranks))
-    lower = -np.log10(beta.ppf(1 - tail, ranks, n + 1 - ranks))
+    upper = -np.log10(special.betaincinv(ranks, n + 1 - ranks, tail))
+    lower = -np.log10(special.betaincinv(ranks, n + 1 - ranks, 1 - tail))
     chosen = observed[ranks - 1]
     high = float(max(chosen.max(), expected.max()))
     x = _x_axis("expected -log10 p", 0, float(expected.max()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy import special
 
 from blmm_bids.bids.names import to_label
 from blmm_bids.outputs.clusters import ContrastClusters, log_p, open_contrast
@@ -77,7 +77,7 @@ def contrast_view(
     shown_z = (z if two_sided else np.maximum(z, 0)).reshape(fit.grid.shape)
     image = image_of(shown_z, fit.grid)
     lowest = clusters.lowest_z
-    shown = lowest if np.isfinite(lowest) else float(norm.isf(0.0005))
+    shown = lowest if np.isfinite(lowest) else float(-special.ndtri(0.0005))
     kind = "statistic" if two_sided else "positive"
     pictures.add(shown_z, fit, name=f"{contrast.name}: z", kind=kind, threshold=shown)
     return {

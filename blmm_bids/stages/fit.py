@@ -170,7 +170,7 @@ def _fit_piece(
     """Results and series of some voxels of a block, given by their places in it."""
     keep = np.zeros(span.size, dtype=bool)
     keep[places] = True
-    y = read_block(task.parts, span.index, keep)
+    y = read_block(task.parts, span.index, keep, task.kept)
     if task.stage.is_result_done(span.index):
         whole = task.stage.load_result(span.index, ("D", "status"))
         results = {name: values[piece.start : piece.stop] for name, values in whole.items()}
@@ -213,6 +213,7 @@ def fit_results(
     contrasts : sequence of Contrast
     """
     estimates = fit_voxels(plan, y, options)
+    present = ~np.isnan(y)
     results: BlockResult = {
         "n": estimates.n_obs,
         "edf": np.where(np.isfinite(estimates.sigma2), estimates.n_obs - plan.n_fixef, np.nan),
@@ -224,8 +225,8 @@ def fit_results(
         "beta": estimates.beta,
         "D": estimates.D,
         "vcov": estimates.vcov,
-        "mean": present_means(y),
-        "missing": np.isnan(y).sum(axis=0),
+        "mean": present_means(y, present),
+        "missing": len(y) - present.sum(axis=0),
     }
     for index, contrast in enumerate(contrasts):
         for name, values in contrast_maps(estimates, contrast).items():
@@ -233,9 +234,8 @@ def fit_results(
     return results
 
 
-def present_means(y: NDArray[np.floating]) -> FloatArray:
+def present_means(y: NDArray[np.floating], present: NDArray[np.bool_]) -> FloatArray:
     """Mean over the images with a value, at each voxel of (voxel, obs); NaN without any."""
-    present = ~np.isnan(y)
     with np.errstate(invalid="ignore"):
         mean: FloatArray = np.add.reduce(y, axis=1, dtype=np.float64, where=present) / present.sum(axis=1)
     return mean

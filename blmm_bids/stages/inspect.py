@@ -15,15 +15,15 @@ from blmm_bids.stats.model import IntArray
 from blmm_bids.stats.modes import conditional_modes
 
 
-def read_voxels(fitted: Fitted, voxels: IntArray) -> InspectedVoxels:
-    """Read the data and the results of voxels of the analysis mask.
+def read_voxels(voxels: IntArray, fitted: Fitted) -> InspectedVoxels:
+    """Read the data and the results of voxels of the analysis mask; runs on a worker.
 
     Parameters
     ----------
-    fitted : Fitted
-        Its parts and results must still be there.
     voxels : (voxel,) int64
         Flat indices in C order; each reads its whole block of every part, so ask for few.
+    fitted : Fitted
+        Its parts and results must still be there.
 
     Raises
     ------

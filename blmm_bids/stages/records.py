@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from blmm_bids.images.blocks import Span, WorkPlan, split_evenly
 from blmm_bids.images.grid import CheckedImages
 from blmm_bids.images.reader import MissingRule
+from blmm_bids.outputs.kept import KeptMatrix
 from blmm_bids.outputs.workdir import StageDir
 from blmm_bids.stats.model import Contrast, Design, FitOptions, IntArray
 from blmm_bids.stats.plan import DesignPlan
@@ -210,6 +212,11 @@ class FitTask:
     stage: StageDir
     keep: NDArray[np.bool_]
     slabs: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def kept(self) -> KeptMatrix:
+        """Memory for the values of a block, used again by the next."""
+        return KeptMatrix()
 
     def is_done(self, block: int) -> bool:
         """Whether a block's results, and its part of every series, are there and whole."""

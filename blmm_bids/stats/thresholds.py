@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import norm
+from scipy import special
 
 from blmm_bids.errors import UsageError
 from blmm_bids.stats.model import FloatArray
@@ -57,7 +57,7 @@ class Threshold:
         if self.measure == "z":
             return self.value
         if self.measure == "p":
-            return float(norm.isf(self.value / 2 if test == "t" else self.value))
+            return float(-special.ndtri(self.value / 2 if test == "t" else self.value))
         passing = np.abs(z[q < self.value]) if test == "t" else z[q < self.value]
         # q falls as z rises, so that the least z that passes is the threshold; just below, for it to pass.
         return float(np.nextafter(passing.min(), -np.inf)) if passing.size else float("inf")

@@ -25,6 +25,15 @@ def test_main__measures_the_app_beside_the_loop(capsys, tmp_path, monkeypatch) -
     assert 0 < sum(float(row[stage]) for stage in stages) <= float(row["app, s"]) + ROUNDING
 
 
+def test_main__two_processes_take_turns_with_one(capsys, tmp_path, monkeypatch) -> None:
+    one = Case("processes", N_IMAGES, TINY, n_procs=1, mem="1G", n_distinct=8, repeats=2)
+    monkeypatch.setattr(whole_run, "CASES", (one, replace(one, n_procs=2)))
+    whole_run.main(["--only", "processes", "--directory", str(tmp_path)])
+    (rows,) = read_tables(capsys.readouterr().out)
+    assert [row["--nprocs"] for row in rows] == ["1", "2"]
+    assert rows[0]["whole, times faster"] == "1.00"
+
+
 def test_main__measures_memory_and_computes_larger_runs(capsys, tmp_path, monkeypatch) -> None:
     case = Case("memory", N_IMAGES, TINY, mem=whole_run.SCALE_MEM, n_distinct=8)
     monkeypatch.setattr(whole_run, "CASES", (case,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from blmm_bids.errors import DataError
 
 def add(item, *shared):
     return item + sum(shared)
+
+
+def parent_and_imports(module):
+    """What this process was copied from, and whether it had imported a module (its first task is later)."""
+    return os.getppid(), module in sys.modules
 
 
 def process_id(item):

@@ -28,7 +28,8 @@ def cluster(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("HOME", str(home))
     handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
-    with open_cluster(ClusterOptions(n_procs=2, mem_bytes=2 * 2**30), work) as runner:
+    options = ClusterOptions(n_procs=2, mem_bytes=2 * 2**30, preload=("tests.cluster.tasks",))
+    with open_cluster(options, work) as runner:
         yield runner
     patch.undo()
     assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == handlers

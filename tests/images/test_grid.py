@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from blmm_bids.errors import DataError, MissingInputError
+from blmm_bids.images import grid as grid_module
 from blmm_bids.images.grid import check_grids, read_grid
 
 AFFINE = np.diag([-2.0, 2.0, 3.0, 1.0])
@@ -23,6 +24,12 @@ def shifted(distance):
     return moved
 
 
+@pytest.fixture(params=[np.inf, -1.0], ids=["one after the other", "by threads"])
+def latency(request, monkeypatch):
+    """What a header may take before threads read them."""
+    monkeypatch.setattr(grid_module, "_LATENCY", request.param)
+
+
 def test_read_grid__has_shape_affine_zooms(tmp_path):
     grid = read_grid(save(tmp_path / "a.nii.gz"))
     assert grid.shape == (3, 4, 5)
@@ -33,6 +40,7 @@ def test_read_grid__has_shape_affine_zooms(tmp_path):
 
 
 @pytest.mark.parametrize("n_images", [3, 100])
+@pytest.mark.usefixtures("latency")
 def test_check_grids__accepts_rounding(tmp_path, n_images):
     paths = [save(tmp_path / f"{k}.nii", affine=shifted(1e-6 * (k % 2))) for k in range(n_images)]
     checked = check_grids(paths)
@@ -44,6 +52,7 @@ def test_check_grids__accepts_rounding(tmp_path, n_images):
 
 
 @pytest.mark.parametrize("n_images", [3, 100])
+@pytest.mark.usefixtures("latency")
 def test_check_grids__names_the_image_off(tmp_path, n_images):
     paths = [save(tmp_path / f"{k}.nii") for k in range(n_images)]
     save(paths[-1], affine=shifted(0.1))

@@ -10,7 +10,7 @@ import pytest
 
 from blmm_bids.errors import DataError
 from blmm_bids.images import reader as reader_module
-from blmm_bids.images.reader import MissingRule, VoxelReader, mark_missing, read_values
+from blmm_bids.images.reader import MissingRule, VoxelReader, mark_missing, read_values, read_volume
 
 SHAPE = (4, 5, 6)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -47,6 +47,12 @@ def test_read_values__agrees_with_nibabel(tmp_path, name, endianness, dtype, inf
     np.testing.assert_array_equal(values, data.ravel())
     voxels = np.array([0, 7, 8, 50, 119])
     np.testing.assert_array_equal(read_values(path, voxels), data.ravel()[voxels])
+    volume = read_volume(path)
+    assert (volume.dtype, volume.flags.c_contiguous) == (np.float64, True)
+    np.testing.assert_array_equal(volume, nib.load(path).get_fdata())
+    for row in (np.empty(5, dtype="f4"), np.empty(5)):
+        VoxelReader(SHAPE, voxels).read_into(row, path)
+        np.testing.assert_array_equal(row, data.ravel()[voxels].astype(row.dtype))
 
 
 def test_read_values__applies_scaling_in_double(tmp_path):
@@ -63,6 +69,7 @@ def test_read_values__applies_scaling_in_double(tmp_path):
     expected = nib.load(path).get_fdata()
     assert expected.max() < 10
     np.testing.assert_array_equal(read_values(path), expected.astype(np.float32).ravel())
+    np.testing.assert_array_equal(read_volume(path), expected)
 
 
 def test_read_values__drops_trailing_axis(tmp_path):

@@ -46,7 +46,7 @@ def images(tmp_path):
     return paths, masks, expected
 
 
-def gather(directory, images, voxels, batch_obs, block_voxels, rule=None):
+def gather(directory, images, voxels, batch_obs, block_voxels, rule=None, *, one_worker=False):
     paths, masks, _ = images
     task = GatherTask(
         SHAPE, voxels, split_evenly(len(voxels), block_voxels), "float64", rule or MissingRule()
@@ -60,7 +60,8 @@ def gather(directory, images, voxels, batch_obs, block_voxels, rule=None):
         batch = GatherBatch(
             part, span.start, tuple(chosen), tuple(masks[span.start : span.stop]), identities, "f" * 64
         )
-        summaries.append(gather_part(*pickle.loads(pickle.dumps((batch, task)))))
+        sent = task if one_worker else pickle.loads(pickle.dumps(task))
+        summaries.append(gather_part(pickle.loads(pickle.dumps(batch)), sent))
         parts.append(part)
     values = np.concatenate([read_block(parts, block.index) for block in task.blocks])
     return values, summaries, parts
@@ -80,6 +81,13 @@ def test_gather_part__any_cut_gives_the_same_matrix(tmp_path, images, batch_obs,
     again = read_summary(parts[-1])
     np.testing.assert_array_equal(again.counts, summaries[-1].counts)
     assert again.first_obs == summaries[-1].first_obs
+
+
+def test_gather_part__nothing_of_the_batch_before_is_left(tmp_path, images):
+    voxels = np.arange(120)
+    apart, _, _ = gather(tmp_path / "apart", images, voxels, 2, 60)
+    together, _, _ = gather(tmp_path / "together", images, voxels, 2, 60, one_worker=True)
+    assert apart.tobytes() == together.tobytes()
 
 
 def test_gather_part__counts_infinite_values(tmp_path, images):
