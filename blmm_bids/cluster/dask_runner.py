@@ -44,8 +44,8 @@ class DaskRunner:
         Address of dask's dashboard.
     interrupts : Interrupts
         Signals that arrived.
-    worker_timeout : float, optional
-        Seconds without a worker after which the run is given up; see `Watchdog`.
+    watchdog : Watchdog
+        Says when the run is given up.
     check_jobs : callable
         Raises when the jobs that workers run in cannot be had.
     """
@@ -55,7 +55,7 @@ class DaskRunner:
     bytes_per_worker: int
     dashboard: str | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
-    worker_timeout: float | None = None
+    watchdog: Watchdog = field(default_factory=Watchdog)
     check_jobs: Callable[[], None] = lambda: None
 
     def map(
@@ -68,7 +68,7 @@ class DaskRunner:
     ) -> Iterator[tuple[int, Result]]:
         """Yield ``(index, function(item, *shared))`` in order of completion; see `Runner.map`."""
         flight = Flight(self.client, function, label, shared)
-        watchdog = Watchdog(self.worker_timeout)
+        self.watchdog.begin()
         waiting = enumerate(items)
         suspects: list[tuple[int, Any]] = []
         try:
@@ -81,7 +81,7 @@ class DaskRunner:
                     return
                 is_alone = len(flight.running) == 1
                 # 2. One more for each that finishes, until there is a suspect.
-                for future in self._each_finished(flight, watchdog):
+                for future in self._each_finished(flight):
                     try:
                         found = flight.take(future)
                     except SuspectError as suspect:
@@ -103,7 +103,7 @@ class DaskRunner:
         finally:
             flight.cancel()
 
-    def _each_finished(self, flight: Flight[Result], watchdog: Watchdog) -> Iterator[Future[Result]]:
+    def _each_finished(self, flight: Flight[Result]) -> Iterator[Future[Result]]:
         """Yield futures as they finish while any is running, with an eye on signals and workers."""
         while flight.running:
             self.interrupts.check()
@@ -111,12 +111,12 @@ class DaskRunner:
                 future = flight.finished.get(timeout=_LOOK_INTERVAL)
             except Empty:
                 self.check_jobs()
-                verdict = watchdog.judge(self._load(), time.monotonic())
+                verdict = self.watchdog.judge(self._load(), time.monotonic())
                 if verdict:
                     msg = f"{verdict}; run the same command again and it resumes"
                     raise TemporaryError(msg) from None
                 continue
-            watchdog.progress(time.monotonic())
+            self.watchdog.progress(time.monotonic())
             yield future
 
     def _load(self) -> Load:

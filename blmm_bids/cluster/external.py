@@ -19,7 +19,7 @@ from blmm_bids.cluster.job_queue import run_directory
 from blmm_bids.cluster.job_request import JobRequest, job_request, job_setting
 from blmm_bids.cluster.schedulers import EXTERNAL
 from blmm_bids.cluster.site import LOOPBACK, WORKER_MODULE, Site, worker_arguments
-from blmm_bids.cluster.watchdog import PENDING_TIMEOUT
+from blmm_bids.cluster.watchdog import PENDING_TIMEOUT, Watchdog
 from blmm_bids.errors import OutputError, TemporaryError, UsageError
 
 if TYPE_CHECKING:
@@ -108,7 +108,12 @@ def _connect(options: ClusterOptions, file: Path, interrupts: Interrupts) -> Ite
         n_workers, bytes_per_worker = _workers_there(client, options)
         LOGGER.info("external: %d workers at %s", n_workers, address)
         yield DaskRunner(
-            client, n_workers, bytes_per_worker, client.dashboard_link, interrupts, options.worker_timeout
+            client,
+            n_workers,
+            bytes_per_worker,
+            client.dashboard_link,
+            interrupts,
+            Watchdog(options.worker_timeout, had_workers=True),
         )
 
 
@@ -171,7 +176,7 @@ def _start(options: ClusterOptions, file: Path, work_dir: Path, interrupts: Inte
                     request.bytes_per_worker,
                     dashboard_address(cluster),
                     interrupts,
-                    options.worker_timeout,
+                    Watchdog(options.worker_timeout),
                 )
             finally:
                 file.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from blmm_bids.cluster.site import (
     find_site,
     worker_arguments,
 )
+from blmm_bids.cluster.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +93,7 @@ def open_job_queue(options: ClusterOptions, work_dir: Path, interrupts: Interrup
                 request.bytes_per_worker,
                 dashboard_address(cluster),
                 interrupts,
-                options.worker_timeout,
+                Watchdog(options.worker_timeout),
                 submissions.check,
             )
 

@@ -55,6 +55,7 @@ def open_local(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) 
     from blmm_bids.cluster.dashboard import await_dashboard
     from blmm_bids.cluster.dask_config import dask_settings
     from blmm_bids.cluster.dask_runner import DaskRunner
+    from blmm_bids.cluster.watchdog import Watchdog
 
     with (
         started_forkserver(options) as is_forked,
@@ -69,7 +70,7 @@ def open_local(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) 
             resources.bytes_per_worker,
             await_dashboard(cluster),
             interrupts,
-            options.worker_timeout,
+            Watchdog(options.worker_timeout, had_workers=True),
         )
 
 

@@ -26,21 +26,27 @@ class Load:
 
 
 class Watchdog:
-    """Judges one map's loads over time; knows no clock and no cluster.
+    """Judges loads over time, those of one map after the other; knows no clock and no cluster.
 
     Parameters
     ----------
     timeout : float, optional
         Seconds without a worker, at the start and after a loss; `PENDING_TIMEOUT` and `LOSS_TIMEOUT` by
         default.
+    had_workers : bool
+        Whether workers were there when it was made: what is missing now is a loss.
     """
 
-    def __init__(self, timeout: float | None = None) -> None:
+    def __init__(self, timeout: float | None = None, *, had_workers: bool = False) -> None:
         self.pending_timeout = PENDING_TIMEOUT if timeout is None else timeout
         self.loss_timeout = LOSS_TIMEOUT if timeout is None else timeout
-        self._had_workers = False
+        self._had_workers = had_workers
         self._last_worker: float | None = None
         self._last_work: float | None = None
+
+    def begin(self) -> None:
+        """Begin with another map: time that passed since the last one counts for nothing."""
+        self._last_worker = self._last_work = None
 
     def judge(self, load: Load, now: float) -> str | None:
         """Say why the run should be given up, if it should.

@@ -91,7 +91,12 @@ def contrast_view(
         "discoveries": _discoveries(maps.volume("fdr")[inside], maps.volume("fdrBY")[inside], tested),
         "figures": _contrast_figures(fit, clusters, pictures.canvas, image) if is_pictured else [],
         "histogram": histogram(
-            tested, f"Voxels by z of contrast {contrast.name}", "z", "voxels", n_bins=60, density=norm.pdf
+            tested,
+            f"Voxels by z of contrast {contrast.name}",
+            "z",
+            "voxels",
+            n_bins=60,
+            density=_standard_normal,
         ),
         "quantiles": quantile_plot(
             log_p(tested, contrast.test), f"Observed and expected p values of contrast {contrast.name}"
@@ -121,6 +126,12 @@ def _discoveries(q_bh: FloatArray, q_by: FloatArray, z: FloatArray) -> list[dict
             ]
             rows.append({"name": name, "levels": levels, "least": wording.p_text(float(finite.min()))})
     return rows
+
+
+def _standard_normal(z: FloatArray) -> FloatArray:
+    """Density of z under the null."""
+    density: FloatArray = np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi)
+    return density
 
 
 def _contrast_figures(

@@ -27,6 +27,21 @@ def test_judge__waits_less_after_a_loss():
     assert "all workers were lost" in after
 
 
+def test_begin__another_map_knows_that_there_were_workers():
+    watchdog = Watchdog()
+    watchdog.judge(BUSY, 0)
+    watchdog.begin()
+    assert verdicts(watchdog, (PENDING_TIMEOUT, GONE), (PENDING_TIMEOUT + LOSS_TIMEOUT, GONE)) == [None, None]
+    assert watchdog.judge(GONE, PENDING_TIMEOUT + LOSS_TIMEOUT + 1) is not None
+
+
+def test_judge__workers_that_were_there_before_it_are_lost():
+    early, late = verdicts(Watchdog(had_workers=True), (0, GONE), (LOSS_TIMEOUT + 1, GONE))
+    assert early is None
+    assert late is not None
+    assert "all workers were lost" in late
+
+
 def test_judge__a_worker_that_comes_back_starts_the_clock_again():
     looks = [(0, BUSY), (100, GONE), (110, BUSY), (220, GONE)]
     assert verdicts(Watchdog(), *looks) == [None] * 4
