@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from blmm_bids import __version__
+from blmm_bids.app.mask_options import add_grid_options, add_mask_options, mask_options
 from blmm_bids.app.report_options import add_report_options, rebuild_reports, threshold_of
 from blmm_bids.cli_cluster import add_cluster, add_cluster_size, cluster_options, early_workers
 from blmm_bids.descriptor import PrintDescriptor
 from blmm_bids.errors import BlmmError, LevelError, MissingInputError, TerminatedError, UsageError
 
 if TYPE_CHECKING:
-    from blmm_bids.config.settings import MaskChoice, Settings
+    from blmm_bids.config.settings import Settings
 
 LEVELS = ("group", "dataset")
 INTERRUPTED = 130
@@ -106,7 +107,7 @@ def app_parser() -> argparse.ArgumentParser:
     parser.add_argument("--bids-exec-spec", action=PrintDescriptor)
     _add_model(parser.add_argument_group("model"))
     _add_filters(parser.add_argument_group("filters"))
-    _add_masks(parser.add_argument_group("masks"))
+    add_mask_options(parser.add_argument_group("masks"))
     _add_compute(parser.add_argument_group("compute"))
     add_cluster(parser.add_argument_group("cluster"))
     _add_output(parser.add_argument_group("output"))
@@ -156,40 +157,6 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--skip-bids-validation", action="store_true", help="accept an undescribed dataset")
     group.add_argument("--validate", action="store_true", help="run bids-validator-deno on BIDS_DIR first")
-
-
-def _add_masks(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--mask", metavar="FILE|template|none", default="none", help="explicit mask")
-    group.add_argument(
-        "--input-masks",
-        choices=("auto", "none"),
-        default="auto",
-        help="use the images' own masks (default: auto)",
-    )
-    group.add_argument("--min-n", type=int, metavar="N", help="images that a voxel needs")
-    group.add_argument(
-        "--min-percent", type=float, metavar="0..1", help="share of images a voxel needs (default: 0.5)"
-    )
-    group.add_argument("--data-mask-threshold", type=float, metavar="X", help="values below X are missing")
-    group.add_argument(
-        "--zeros",
-        choices=("missing", "data"),
-        default="missing",
-        help="what an exact 0 is (default: missing)",
-    )
-    _add_grid(group)
-
-
-def _add_grid(group: argparse._ActionsContainer) -> None:
-    """Add what both commands say of grids that differ."""
-    group.add_argument("--resample-mask", action="store_true", help="bring the mask to the images' grid")
-    group.add_argument(
-        "--affine-tolerance",
-        type=float,
-        default=1e-3,
-        metavar="MM",
-        help="how far apart images may lie (default: 0.001)",
-    )
 
 
 def _add_compute(group: argparse._ArgumentGroup) -> None:
@@ -264,7 +231,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     from blmm_bids.bids.dataset import DatasetOptions
     from blmm_bids.bids.tsv import check_encoding
     from blmm_bids.config.files import read_mapping, read_model_spec
-    from blmm_bids.config.settings import Filters, MaskOptions, Settings, WorkOptions, parse_outputs
+    from blmm_bids.config.settings import Filters, Settings, WorkOptions, parse_outputs
     from blmm_bids.design.contrast_spec import parse_contrast_option
     from blmm_bids.design.spec import spec_from_formula
 
@@ -299,15 +266,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
             session_label=tuple(args.session_label),
             entities=tuple(entities),
         ),
-        masks=MaskOptions(
-            mask=_mask(args.mask),
-            resample_mask=args.resample_mask,
-            min_n=args.min_n,
-            min_percent=_fraction(args.min_percent),
-            data_mask_threshold=args.data_mask_threshold,
-            zeros=args.zeros,
-            affine_tolerance=args.affine_tolerance,
-        ),
+        masks=mask_options(args),
         cluster=cluster_options(args, args.cluster),
         contrasts=tuple(parse_contrast_option(text) for text in args.contrast),
         output_level=output_level,
@@ -335,26 +294,6 @@ def _labels(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _mask(text: str) -> MaskChoice:
-    if text == "none":
-        return None
-    if text == "template":
-        return "template"
-    path = Path(text).absolute()
-    if not path.exists():
-        msg = f"--mask {text}: no such file; give a mask image, 'template' or 'none'"
-        raise MissingInputError(msg)
-    return path
-
-
-def _fraction(value: float | None) -> float | None:
-    if value is not None and not 0 <= value <= 1:
-        hint = f"; for {value:g} % write {value / 100:g}" if 1 < value <= 100 else ""
-        msg = f"--min-percent {value:g}: wanted a share from 0 to 1{hint}"
-        raise UsageError(msg)
-    return value
-
-
 def _run_fit(arguments: list[str]) -> int:
     parser = _Parser(prog="blmm-fit", description="Fit the model of a blmm_config.yml.")
     parser.add_argument("config", type=Path, metavar="CONFIG.yml")
@@ -379,7 +318,7 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-w", "--work-dir", type=Path, metavar="PATH", help="working files (default: outdir/blmm_work)"
     )
-    _add_grid(parser)
+    add_grid_options(parser)
     add_cluster_size(parser.add_argument_group("cluster, where the config's clusterType names one"))
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
     parser.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
