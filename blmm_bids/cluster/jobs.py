@@ -181,8 +181,7 @@ def job_class(base: type[Job], submissions: Submissions) -> type[Job]:
             """Write the script where the scheduler's commands see it."""
             self._script.write_text(self.job_script(), encoding="utf-8")
             self._script.chmod(_OWNER_ONLY)
-            elsewhere = site.host is not None and not site.scheduler.script_is_inline
-            yield str(site.outside(self._script) if elsewhere else self._script)
+            yield str(site.for_commands(self._script))
 
         async def start(self) -> None:
             """Submit; a refusal is noted, and another job is tried later."""
@@ -199,8 +198,7 @@ def job_class(base: type[Job], submissions: Submissions) -> type[Job]:
             if getattr(self, "use_stdin", False):
                 # dask-jobqueue has a shell do this, and throws away what bsub has to say about a refusal.
                 return await submissions.call(shlex.split(self.submit_command), self._script)
-            printed: str = await super()._submit_job(script_filename)
-            return printed
+            return str(await super()._submit_job(script_filename))
 
         async def close(self) -> None:
             """Cancel."""

@@ -55,6 +55,11 @@ class Site:
         """Path on the host."""
         return path if self.container is None else self.container.host_path(path)
 
+    def for_commands(self, script: Path) -> Path:
+        """Path of a job's script where the scheduler's commands see it."""
+        is_read_here = self.host is None or self.scheduler.script_is_inline
+        return script if is_read_here else self.outside(script)
+
     def python(self, paths: Sequence[Path], environ: Mapping[str, str] = os.environ) -> str:
         """Shell words that run this Python, in this container, in a job."""
         passed = {name: environ[name] for name in _PASSED_ON if name in environ}
