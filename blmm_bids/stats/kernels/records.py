@@ -6,19 +6,26 @@ that kernels take to compile, and a good part of the time that small ones take t
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any, TypeVar
 
-from numba import extending, types
-from numba.core.typing import templates
+import numba
+import numpy as np
+from numba import types
+from numba.core.registry import cpu_target
+from numba.core.runtime import _nrt_python, nrt  # type: ignore[attr-defined]
 from numba.experimental import structref
 
-from blmm_bids.stats.kernels.compiling import kernel
-
-# numba's annotations say little of these, and some of that is wrong.
-_new: Any = structref.new
-_signature: Any = templates.signature
-
 Values = TypeVar("Values", bound=tuple[Any, ...])
+
+nrt.rtsys.initialize(cpu_target.target_context)
+# numba's annotations say little of these.
+_typeof: Any = numba.typeof
+_new_memory: Any = nrt.rtsys.meminfo_new
+# Pointer to numba's own header of a piece of memory, by the Python object that stands for it.
+_HEADER_OF: Any = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(
+    _nrt_python.c_helpers["meminfo_from_pyobject"]
+)
 
 
 @structref.register
@@ -40,43 +47,30 @@ def by_reference(values: Values) -> Values:
     """Record with the fields of a named tuple of arrays; kernels take it in the tuple's place.
 
     Typed as what it stands for: kernels read its fields by the same names. Tuples within become
-    records as well.
+    records as well. It is laid out here rather than by a kernel, since numba would compile one for each
+    kind of record, which takes longer than most kernels do.
     """
-    fields = (by_reference(field) if isinstance(field, tuple) else field for field in values)
-    return _build(type(values)(*fields))  # type: ignore[no-any-return]
-
-
-@kernel
-def _build(values: Any) -> Any:  # noqa: ANN401
-    return _from_tuple(values)
-
-
-def _from_tuple(values: Any) -> Any:  # noqa: ANN401
-    raise NotImplementedError
-
-
-@extending.overload(_from_tuple)
-def _overload_from_tuple(values: Any) -> Any:  # noqa: ANN401
+    held = [by_reference(field) if isinstance(field, tuple) else field for field in values]
+    names = type(values)._fields  # type: ignore[attr-defined]
     make: Any = RecordType
-    record_type = make(list(zip(values.fields, values.types, strict=True)))
-
-    def implementation(values: Any) -> Any:  # noqa: ANN401
-        record = _new(record_type)
-        _set_fields(record, values)
-        return record
-
-    return implementation
+    record_type = make([(name, _typeof(field)) for name, field in zip(names, held, strict=True)])
+    words = np.array([word for field in held for word in _words(field)], dtype=np.int64)
+    # The memory is the words', and they and the arrays live as long as it does.
+    memory = _new_memory(words.ctypes.data, (words, held))
+    record: Any = Record
+    return record._numba_box_(record_type, memory)  # type: ignore[no-any-return]
 
 
-def _assign(_context: Any, record: Any, values: Any) -> Any:  # noqa: ANN401
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
-        record_type, values_type = signature.args
-        for i, (name, field) in enumerate(zip(values_type.fields, values_type.types, strict=True)):
-            assign = context.get_setattr(name, _signature(types.none, record_type, field))
-            assign(builder, [args[0], builder.extract_value(args[1], i)])
-        return context.get_dummy_value()
+def _words(field: Any) -> list[int]:  # noqa: ANN401
+    """Machine words of a field as numba lays them out.
 
-    return types.none(record, values), codegen
-
-
-_set_fields: Any = extending.intrinsic(_assign)
+    An array's are no header and no owner, for it is borrowed, its items, their size, where they are, its
+    shape and its strides; a record's is its header.
+    """
+    if isinstance(field, np.ndarray):
+        return [0, 0, field.size, field.itemsize, field.ctypes.data, *field.shape, *field.strides]
+    memory = field._meminfo
+    header: int = _HEADER_OF(memory)
+    # It was counted as held, which the record that holds the field does itself.
+    memory.release()
+    return [header]
