@@ -220,7 +220,9 @@ def _expand(text: str, stand_in_text: str, names: list[str]) -> tuple[tuple[str,
             msg = f"formula '{text[:100]}' expands into more than {MAX_TERMS} terms"
             raise ModelSpecError(msg)
         expanded = Formula(stand_in_text or "1", _parser=parser)
-    except (FormulaicError, RecursionError, TypeError, ValueError, AttributeError, StopIteration) as error:
+    except (
+        FormulaicError, SyntaxError, RecursionError, TypeError, ValueError, AttributeError, StopIteration,
+    ) as error:  # fmt: skip
         reason = _STAND_IN.sub(lambda match: names[int(match.group(1))], _one_line(error))
         msg = f"formula '{text[:200]}' cannot be read: {reason}"
         raise ModelSpecError(msg) from error
