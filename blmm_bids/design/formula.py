@@ -239,13 +239,15 @@ def _count_terms(node: object) -> int:
         return 1
     symbol = node.operator.symbol
     if symbol in ("**", "^") and len(node.args) == 2:
-        exponent = str(node.args[1])
-        # A bound beyond the limit is as good as the exact count, and cannot overflow.
-        return (
-            int(min(float(_count_terms(node.args[0])) ** min(int(exponent), 64), 1e9))
-            if exponent.isdigit()
-            else 1
-        )
+        if isinstance(node.args[1], ASTNode):
+            # None that the parser takes, but it works it out before it says so.
+            return max(_count_terms(arg) for arg in node.args)
+        exponent = _whole(str(node.args[1]))
+        # A bound beyond the limit is as good as the exact count, and cannot overflow. An exponent beyond it
+        # is as bad: the parser forms all factors of the product before it finds that they are the same.
+        if exponent > MAX_TERMS:
+            return exponent
+        return int(min(float(_count_terms(node.args[0])) ** min(exponent, 64), 1e9))
     counts = [_count_terms(arg) for arg in node.args]
     if len(counts) < 2:
         return sum(counts)
@@ -254,6 +256,14 @@ def _count_terms(node: object) -> int:
     if symbol == "*":
         return int(min(float(counts[0]) * counts[1] + sum(counts), 1e9))
     return sum(counts)
+
+
+def _whole(text: str) -> int:
+    """Read an exponent; 1 for what is none, which the parser refuses."""
+    try:
+        return int(text)
+    except ValueError:
+        return 1
 
 
 def _spread(value: object, n_obs: int, name: str) -> object:
