@@ -6,12 +6,15 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 
 from blmm_bids.stats.kernels.linking import ApartCompiler, InnerCompiler
 from blmm_bids.stats.kernels.prebuilt import link_prebuilt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _cache_dir() -> Path:
@@ -36,15 +39,25 @@ def _cache_dir() -> Path:
     return Path(tempfile.mkdtemp(prefix=name))
 
 
+_folder: Path | None = None
 if not os.environ.get("NUMBA_CACHE_DIR"):
     _folder = _cache_dir()
     link_prebuilt(_folder)
-    numba.config.CACHE_DIR = str(_folder)  # type: ignore[attr-defined]
 
 # Contraction to fused multiply-add changes no result between block widths and costs nothing;
 # anything more of fastmath would. numpy's error model: a division by zero gives inf, not a raise.
 _OPTIONS: Any = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
-kernel: Any = numba.njit(**_OPTIONS, cache=True)
+
+
+def kernel(function: Callable[..., Any]) -> Any:  # noqa: ANN401
+    """Compile a function that Python calls, or load it from the cache."""
+    if _folder is not None:
+        # Each time: numba reads its settings anew where variables of its own have changed since, as in a
+        # worker that is a copy of another process.
+        numba.config.CACHE_DIR = str(_folder)  # type: ignore[attr-defined]
+    return numba.njit(**_OPTIONS, cache=True)(function)
+
+
 # For kernels that only kernels call: without the wrapper for Python, whose unpacking of records of
 # arrays takes longer to compile than most kernels. Called from Python they crash the interpreter; their
 # ``py_func`` does not.
