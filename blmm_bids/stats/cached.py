@@ -23,7 +23,9 @@ def load_compiled(dtype: str, method: Method) -> bool:
     bool
         Whether all are loaded.
     """
-    from numba.core import event
+    # First of all: they choose the processor that numba compiles for, which it asks for once.
+    import blmm_bids.stats.kernels  # noqa: F401
+    from numba.core import event  # isort: skip
 
     class Refusing(event.Listener):
         """Stops numba where it sets out to compile."""

@@ -16,10 +16,18 @@ print(load_compiled("float32", "default"), sum(evaluate.stats.cache_misses.value
 """
 
 
-def run(cache=None):
-    environment = os.environ | ({} if cache is None else {"NUMBA_CACHE_DIR": str(cache)})
+PROCESSOR = """
+from blmm_bids.stats.cached import load_compiled
+load_compiled("float32", "default")
+from numba.core.registry import cpu_target
+print(cpu_target.target_context.codegen().magic_tuple()[1])
+"""
+
+
+def run(cache=None, code=CODE, **variables):
+    environment = os.environ | variables | ({} if cache is None else {"NUMBA_CACHE_DIR": str(cache)})
     done = subprocess.run(
-        [sys.executable, "-c", CODE],
+        [sys.executable, "-c", code],
         env=environment,
         capture_output=True,
         text=True,
@@ -39,3 +47,10 @@ def test_load_compiled__finds_what_a_process_compiled():
     for step in STEPS:
         compile_step(step, "float32", "default")
     assert run() == ["True", "0"]
+
+
+def test_load_compiled__lets_the_kernels_choose_the_processor_first(tmp_path, monkeypatch):
+    monkeypatch.delenv("NUMBA_CPU_NAME", raising=False)
+    code = f"from blmm_bids.stats import kernels\n{PROCESSOR}"
+    chosen = run(tmp_path, code, BLMM_KERNEL_CACHE=str(tmp_path))
+    assert run(tmp_path, PROCESSOR, BLMM_KERNEL_CACHE=str(tmp_path)) == chosen
