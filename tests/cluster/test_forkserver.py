@@ -89,7 +89,8 @@ def test_open_cluster__takes_nothing_from_the_current_directory(tmp_path):
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.stdout.split() == ["{0:", "1,", "1:", "2}"], done.stderr
-    assert done.stderr == ""
+    # On a machine with much to do dask may complain of a slow start; that is not what this is about.
+    assert "imported from the current directory" not in done.stderr
 
 
 @linux
