@@ -31,20 +31,9 @@ def q_values(log_p: FloatArray, adjustment: Adjustment) -> FloatArray:
     q = np.full(log_p.shape, np.nan)
     tested = ~np.isnan(log_p)
     if tested.any():
+        # Takes most of a second to load; a run without contrasts needs none of it.
+        from scipy.stats import false_discovery_control
+
         p = np.minimum(10.0 ** -log_p[tested], 1.0)
-        q[tested] = _adjusted(p, adjustment)
-    return q
-
-
-def _adjusted(p: FloatArray, adjustment: Adjustment) -> FloatArray:
-    """Equivalent to `scipy.stats.false_discovery_control`, whose module takes a second to load."""
-    order = np.argsort(p)
-    ranks = np.arange(1, p.size + 1, dtype=np.float64)
-    ordered = p[order] * (p.size / ranks)
-    if adjustment == "by":
-        ordered *= np.sum(1 / ranks)
-    # A voxel is a discovery wherever one with a larger p is.
-    ordered = np.minimum.accumulate(ordered[::-1])[::-1]
-    q = np.empty_like(p)
-    q[order] = np.minimum(ordered, 1.0)
+        q[tested] = false_discovery_control(p, method=adjustment)
     return q
