@@ -59,8 +59,8 @@ class Folding(NamedTuple):
         where it is zero.
     obs_inner : (obs,)
         Level of the first of two terms that an observation belongs to; empty where there is one term.
-    inner_ptr : (inner level + 1,)
-        Start of each such level's run of images, were they in order.
+    inner_images : (inner level,)
+        Images of each such level.
     sizes : (4,)
         Effects of a level, and levels; classes at most, zero where levels are gone through one by one; levels
         that are then worked on side by side.
@@ -77,7 +77,7 @@ class Folding(NamedTuple):
     part_sizes: IntArray
     directions: IntArray
     obs_inner: IntArray
-    inner_ptr: IntArray
+    inner_images: IntArray
     sizes: IntArray
 
 
@@ -159,7 +159,7 @@ def make_nested_folding(
         part_sizes=n_effects[:2].copy(),
         directions=_directions(int(n_effects[0]), n_slots, int(n_effects[1])),
         obs_inner=np.ascontiguousarray(refs[0], dtype=np.int64),
-        inner_ptr=np.concatenate([[0], np.cumsum(np.bincount(refs[0]))]).astype(np.int64),
+        inner_images=np.bincount(refs[0]).astype(np.int64),
         sizes=np.array([size, n_levels[1], most, 1], dtype=np.int64),
     )
     return rest, folding, np.ascontiguousarray(np.hstack([together, *effects[2:]]))
@@ -253,6 +253,6 @@ def _folding(rest: Structure, refs: IntArray, size: int, n_levels: int) -> Foldi
         part_sizes=np.array([size] if size else [], dtype=np.int64),
         directions=np.arange(size * (size + 1) // 2),
         obs_inner=np.zeros(0, dtype=np.int64),
-        inner_ptr=np.zeros(1, dtype=np.int64),
+        inner_images=np.zeros(0, dtype=np.int64),
         sizes=np.array([size, n_levels, 0, 1], dtype=np.int64),
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 
 from blmm_bids.stats.kernels.compiling import apart, inner
+from blmm_bids.stats.kernels.small import clear
 from blmm_bids.stats.model import FloatArray, IntArray
 
 
@@ -46,7 +47,7 @@ def effect_matrices(
     items = product.size
     for i in range(size):
         for j in range(size):
-            _zero(half[i, j])
+            clear(half[i, j])
             for r in range(i, size):
                 t = theta[lower_place(size, r, i)]
                 for w in range(items):
@@ -63,14 +64,14 @@ def effect_matrices(
     # half = G R'^-1, then H and Y.
     for i in range(size):
         for j in range(size):
-            _zero(half[i, j])
+            clear(half[i, j])
             for r in range(j + 1):
                 for w in range(items):
                     half[i, j, w] += root[i, r, w] * inverse_root[j, r, w]
     for i in range(size):
         for j in range(size):
-            _zero(h[i, j])
-            _zero(y[i, j])
+            clear(h[i, j])
+            clear(y[i, j])
             for r in range(size):
                 for w in range(items):
                     h[i, j, w] += half[i, r, w] * half[j, r, w]
@@ -198,12 +199,6 @@ def _add_trace(h: FloatArray, k: FloatArray, out: FloatArray) -> None:
 
 
 @apart
-def _zero(x: FloatArray) -> None:
-    for w in range(x.size):
-        x[w] = 0.0
-
-
-@apart
 def _factor_in_place(size: int, a: FloatArray, product: FloatArray) -> None:
     """Lower Cholesky factor of I + a semi-definite matrix, in every item."""
     items = product.size
@@ -230,7 +225,7 @@ def _invert_lower(size: int, a: FloatArray, out: FloatArray) -> None:
         for w in range(items):
             out[j, j, w] = 1.0 / a[j, j, w]
         for i in range(j + 1, size):
-            _zero(out[i, j])
+            clear(out[i, j])
             for c in range(j, i):
                 for w in range(items):
                     out[i, j, w] -= a[i, c, w] * out[c, j, w]

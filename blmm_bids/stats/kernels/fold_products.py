@@ -92,7 +92,7 @@ def allocate_fold_pattern(rest: Structure, fold: Folding) -> FoldPattern:
         fixef=np.zeros((n_levels, size, n_fixef)),
         base=np.zeros(store),
         seen=np.zeros(n_levels, dtype=np.int64),
-        seen_inner=np.zeros(fold.inner_ptr.size - 1, dtype=np.int64),
+        seen_inner=np.zeros(fold.inner_images.size, dtype=np.int64),
         class_of=np.zeros(n_levels, dtype=np.int64),
         class_root=np.zeros((most, size, size)),
         n_classes=np.zeros(1, dtype=np.int64),

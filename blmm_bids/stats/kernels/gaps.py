@@ -100,7 +100,7 @@ def allocate_gaps(rest: Structure, fold: Folding, columns: int) -> Gaps:
         n_gone=counters(),
         n_gone_inner=counters(),
         lacks=np.zeros(n_levels, dtype=np.int64),
-        lacks_inner=np.zeros(fold.inner_ptr.size - 1, dtype=np.int64),
+        lacks_inner=np.zeros(fold.inner_images.size, dtype=np.int64),
         change=np.zeros((columns, int(rest.sizes[8]))),
         plain=np.zeros((columns, int(rest.sizes[8] - rest.sizes[6]))),
         factor=np.zeros((columns, n_fixef, n_fixef)),
@@ -145,7 +145,7 @@ def _count_gone_inner(fold: Folding, missing: IntArray, lacks: IntArray) -> int:
     for obs in missing:
         level = fold.obs_inner[obs]
         lacks[level] += 1
-        n_gone += 1 if lacks[level] == fold.inner_ptr[level + 1] - fold.inner_ptr[level] else 0
+        n_gone += 1 if lacks[level] == fold.inner_images[level] else 0
     for obs in missing:
         lacks[fold.obs_inner[obs]] = 0
     return n_gone
@@ -195,7 +195,7 @@ def check_gaps(
     if code != CONVERGED:
         return code  # type: ignore[no-any-return]
     n_seen = fold.sizes[1] - gaps.n_gone[b]
-    n_inner = fold.inner_ptr.size - 1 - gaps.n_gone_inner[b]
+    n_inner = fold.inner_images.size - gaps.n_gone_inner[b]
     return check_levels(fold, n_seen, n_inner, n_present, safe_mode)  # type: ignore[no-any-return]
 
 
