@@ -26,7 +26,8 @@ from blmm_bids.stages.records import (
     Prepared,
     slab_name,
 )
-from blmm_bids.stats.fit import STEPS, compile_step, fit_voxels
+from blmm_bids.stats.compilation import compile_steps, deal_steps
+from blmm_bids.stats.fit import fit_voxels
 from blmm_bids.stats.inference import contrast_maps
 from blmm_bids.stats.model import Contrast, FitOptions, FloatArray, IntArray
 from blmm_bids.stats.modes import conditional_modes
@@ -100,7 +101,7 @@ def fit_blocks(runner: Runner, fitted: Fitted) -> Iterator[Span]:
     if undone and runner.n_workers > 1:
         LOGGER.debug("compiling the kernels, or loading them from the cache")
         shared = (fitted.prepared.checked.dtype.name, fitted.prepared.problem.options.method)
-        for _ in runner.map(compile_step, STEPS, label="kernel", shared=shared):
+        for _ in runner.map(compile_steps, deal_steps(runner.n_workers), label="kernel", shared=shared):
             pass
     progress = Progress("voxels fitted", int(fitted.keep.sum()), n_done, runner.n_workers)
     for span in _smaller_and_smaller(runner, task, undone):

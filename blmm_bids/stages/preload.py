@@ -10,7 +10,7 @@ import signal
 from contextlib import suppress
 from importlib import import_module
 
-from blmm_bids.stats.cached import load_compiled
+from blmm_bids.stats.compilation import load_compiled
 from blmm_bids.stats.model import FitOptions
 
 # That of nearly all images; workers load what another one needs by themselves.

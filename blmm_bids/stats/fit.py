@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 
 from blmm_bids.errors import DataError
 from blmm_bids.stats.methods import UPDATES
-from blmm_bids.stats.model import Design, Fit, FitOptions, FloatArray, IntArray, Method, RandomTerm, Status
-from blmm_bids.stats.plan import DesignPlan, make_plan
+from blmm_bids.stats.model import Fit, FitOptions, FloatArray, IntArray, Status
+from blmm_bids.stats.plan import DesignPlan
 
 if TYPE_CHECKING:
     from blmm_bids.stats.kernels.search import Rules
 
-# Steps of a round, the slowest to compile first.
-STEPS = ("advance", "evaluate", "load", "pivot")
 # lme4's isSingular: a diagonal element of the relative covariance factor below this.
 SINGULAR_TOLERANCE = 1e-4
 
@@ -50,7 +48,7 @@ def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -
         raise DataError(msg)
     y = np.ascontiguousarray(y)
     order, pattern_ids = sort_patterns(y)
-    out = fit_waiting(plan, y, order, pattern_ids, _rules(plan, y, options))
+    out = fit_waiting(plan, y, order, pattern_ids, make_rules(plan, y, options))
     d, singular = relative_covariance(plan, out.D)
     status = np.where((out.status == Status.CONVERGED) & singular, int(Status.SINGULAR), out.status)
     return Fit(
@@ -68,37 +66,7 @@ def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -
     )
 
 
-def compile_step(step: str, dtype: str, method: Method) -> None:
-    """Compile one step of `fit_voxels`, or load it from numba's cache.
-
-    Several processes that take a step each are ready sooner than one that compiles them all, and than
-    many that all compile the same.
-
-    Parameters
-    ----------
-    step : str
-        One of `STEPS`.
-    dtype : {"float32", "float64"}
-        Of the values.
-    method : str
-        See `FitOptions`.
-    """
-    from blmm_bids.stats.kernels.finish import allocate_estimates
-    from blmm_bids.stats.kernels.rounds import bind_rounds
-
-    refs = np.repeat(np.arange(4), 4)
-    ones = np.ones((16, 1))
-    plan = make_plan(Design(ones, ("1",), (RandomTerm("a", ("1", "2", "3", "4"), refs, ones, ("1",)),)))
-    y = np.zeros((1, 16), dtype=dtype)
-    waiting, pattern_ids = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
-    rules = _rules(plan, y, FitOptions(method=method))
-    out = allocate_estimates(1, plan.n_fixef, plan.n_theta)
-    rounds = bind_rounds(plan, plan.passes[0], y, waiting, pattern_ids, rules, out)
-    # All lanes are idle: there is nothing to do but to be compiled.
-    getattr(rounds, step)()
-
-
-def _rules(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -> Rules:
+def make_rules(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -> Rules:
     """Options as the kernels take them."""
     from blmm_bids.stats.kernels.search import Rules
 

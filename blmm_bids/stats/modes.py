@@ -65,6 +65,7 @@ def conditional_modes(plan: DesignPlan, y: NDArray[np.floating], D: FloatArray, 
     from blmm_bids.stats.kernels.criterion import allocate_factors
     from blmm_bids.stats.kernels.modes import Scales, allocate_work, write_modes
     from blmm_bids.stats.kernels.products import allocate_pattern, allocate_responses
+    from blmm_bids.stats.kernels.records import by_reference
 
     if y.ndim != 2 or y.shape[1] != plan.n_obs:
         msg = f"y has shape {y.shape}; the design has {plan.n_obs} along 'obs'"
@@ -80,7 +81,7 @@ def conditional_modes(plan: DesignPlan, y: NDArray[np.floating], D: FloatArray, 
     ranef = np.full((y.shape[0], int(structure.sizes[0])), np.nan)
     residuals = np.full(y.shape, np.nan)
     write_modes(
-        structure,
+        by_reference(structure),
         plan.Q,
         plan.effects,
         y,
@@ -88,10 +89,10 @@ def conditional_modes(plan: DesignPlan, y: NDArray[np.floating], D: FloatArray, 
         pattern_ids,
         np.ascontiguousarray(D[:, columns]),
         Scales(_padded(plan.rotations), first_mode, float(np.finfo(y.dtype).eps)),
-        allocate_factors(structure, LANES),
-        allocate_pattern(structure, plan.n_obs),
-        allocate_responses(plan.n_obs, plan.n_fixef, 1),
-        allocate_work(structure, LANES, plan.n_obs),
+        by_reference(allocate_factors(structure, LANES)),
+        by_reference(allocate_pattern(structure, plan.n_obs)),
+        by_reference(allocate_responses(plan.n_obs, plan.n_fixef, 1)),
+        by_reference(allocate_work(structure, LANES, plan.n_obs)),
         ranef,
         residuals,
     )

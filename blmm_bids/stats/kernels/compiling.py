@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numba
 
-from blmm_bids.stats.kernels.linking import ApartCompiler, InnerCompiler
+from blmm_bids.stats.kernels.pipelines import ApartCompiler, InnerCompiler, KernelCompiler
 from blmm_bids.stats.kernels.prebuilt import link_prebuilt
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def kernel(function: Callable[..., Any]) -> Any:  # noqa: ANN401
         # Each time: numba reads its settings anew where variables of its own have changed since, as in a
         # worker that is a copy of another process.
         numba.config.CACHE_DIR = str(_folder)  # type: ignore[attr-defined]
-    return numba.njit(**_OPTIONS, cache=True)(function)
+    return numba.njit(**_OPTIONS, cache=True, pipeline_class=KernelCompiler)(function)
 
 
 # For kernels that only kernels call: without the wrapper for Python, whose unpacking of records of

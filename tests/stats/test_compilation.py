@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 
-from blmm_bids.stats.fit import STEPS, compile_step
+import pytest
+
+from blmm_bids.stats.compilation import STEPS, compile_steps, deal_steps
 
 CODE = """
-from blmm_bids.stats.cached import load_compiled
+from blmm_bids.stats.compilation import load_compiled
 from blmm_bids.stats.kernels.folding import evaluate
 
 print(load_compiled("float32", "default"), sum(evaluate.stats.cache_misses.values()))
@@ -17,7 +19,7 @@ print(load_compiled("float32", "default"), sum(evaluate.stats.cache_misses.value
 
 
 PROCESSOR = """
-from blmm_bids.stats.cached import load_compiled
+from blmm_bids.stats.compilation import load_compiled
 load_compiled("float32", "default")
 from numba.core.registry import cpu_target
 print(cpu_target.target_context.codegen().magic_tuple()[1])
@@ -38,14 +40,26 @@ def run(cache=None, code=CODE, **variables):
     return done.stdout.split()
 
 
+@pytest.mark.parametrize(
+    ("n", "dealt"),
+    [
+        (1, [STEPS]),
+        (2, [(STEPS[0], STEPS[3], STEPS[4]), (STEPS[1], STEPS[2])]),
+        (3, [(STEPS[0],), (STEPS[1], STEPS[4]), (STEPS[2], STEPS[3])]),
+        (50, [(step,) for step in STEPS]),
+    ],
+)
+def test_deal_steps__goes_to_and_fro(n, dealt):
+    assert deal_steps(n) == dealt
+
+
 def test_load_compiled__compiles_nothing(tmp_path):
     assert run(tmp_path)[0] == "False"
     assert list(tmp_path.rglob("*.nbc")) == []
 
 
 def test_load_compiled__finds_what_a_process_compiled():
-    for step in STEPS:
-        compile_step(step, "float32", "default")
+    compile_steps(STEPS, "float32", "default")
     assert run() == ["True", "0"]
 
 
