@@ -239,6 +239,34 @@ def test_fit_voxels__missing_images_equal_a_fit_of_the_rest(seed):
         assert_same_estimates(alone, one)
 
 
+@pytest.mark.parametrize(
+    "design",
+    [
+        balanced(14),
+        slopes_design(2, 12, 4)[0],
+        slopes_design(3)[0],
+        nested_design(1, 1)[0],
+        nested_design(2, 1)[0],
+    ],
+    ids=["intercept", "slope", "quadratic", "families", "families and slopes"],
+)
+@pytest.mark.parametrize("per_level", [1, 2, 3])
+def test_fit_voxels__levels_that_lack_images_equal_a_fit_of_the_rest(design, per_level):
+    rng = np.random.default_rng(per_level)
+    Y = draw(design, rng, "inside") + np.zeros((4, 1))
+    first = design.terms[0]
+    for y in Y:
+        for level in rng.choice(len(first.levels), len(first.levels) // 2, replace=False):
+            y[rng.choice(np.flatnonzero(first.refs == level), per_level, replace=False)] = np.nan
+    whole = fit_design(design, Y)
+    for v, y in enumerate(Y):
+        keep = np.isfinite(y)
+        alone = fit_design(subset(design, keep), y[keep])
+        one = Fit(**{name: getattr(whole, name)[v : v + 1] for name in NAMES})
+        assert one.status[0] == alone.status[0]
+        assert_same_estimates(alone, one)
+
+
 # What must not matter ----------------------------------------------------------------------------
 
 

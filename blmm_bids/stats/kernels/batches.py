@@ -261,7 +261,7 @@ def multiply_batch(
     multiply_effects(
         rest, effects, fold.sizes[0], pattern, responses.values, width, batch.fold_responses.rest
     )
-    hold_levels(fold, width, gaps, responses)
+    hold_levels(fold, design, width, gaps, responses)
     project_responses(rest, fold, pattern, design, width, responses, batch.fold_responses)
     if fold.sizes[2] > 0:
         total_responses(rest, fold, design, width, batch.fold_responses)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blmm_bids.stats.folding import Folding
-from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.compiling import apart, inner
 from blmm_bids.stats.kernels.products import (
     CONVERGED,
     ONE_LEVEL,
@@ -194,7 +194,7 @@ def split_level(
     size, n_fixef = fold.sizes[0], rest.sizes[1]
     first, last = fold.obs_ptr[level], fold.obs_ptr[level + 1]
     basis, within, met, fixef = out.basis, out.within, out.met, out.fixef[level]
-    _orthonormalise(size, fold.level_obs[first:last], effects, out.absent, basis, out.root[level])
+    find_root(fold, effects, level, out)
     clear_rows(fixef)
     clear_rows(met[fold.level_ptr[level] : fold.level_ptr[level + 1]])
     for o in range(first, last):
@@ -216,6 +216,13 @@ def split_level(
             within[obs, j] = 0.0 if out.absent[obs] else q_basis[obs, j]
             for a in range(size):
                 within[obs, j] -= basis[obs, a] * fixef[a, j]
+
+
+@inner
+def find_root(fold: Folding, effects: FloatArray, level: int, out: FoldPattern) -> None:
+    """B and G of one level."""
+    observations = fold.level_obs[fold.obs_ptr[level] : fold.obs_ptr[level + 1]]
+    _orthonormalise(fold.sizes[0], observations, effects, out.absent, out.basis, out.root[level])
 
 
 @inner
@@ -283,28 +290,26 @@ def add_level(rest: Structure, fold: Folding, level: int, times: float, out: Fol
     times : float
         1, or -1 to take off.
     """
-    size, n_fixef, start = fold.sizes[0], rest.sizes[1], fold.level_ptr[level]
-    n_border = n_fixef + 1
-    base, met, within, fixef = out.base, out.met, out.within, out.fixef[level]
-    # 1. Of the other terms: their variances bound what cancellation can do.
+    add_shared(rest, fold, level, times, out)
+    border, diagonal = out.base[rest.sizes[6] :], rest.sizes[7] - rest.sizes[6]
+    for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
+        add_square(times, out.within[fold.level_obs[o]], diagonal, border)
+
+
+@inner
+def add_shared(rest: Structure, fold: Folding, level: int, times: float, out: FoldPattern) -> None:
+    """Add what the other terms and Q share with a level to its class, and take it off the other terms'.
+
+    Their variances bound what cancellation can do there; Q's own products are those of its residuals.
+    """
+    size, n_border, start = fold.sizes[0], rest.sizes[1] + 1, fold.level_ptr[level]
+    base, met, fixef = out.base, out.met, out.fixef[level]
     for a in range(size):
         for v in range(fold.value_ptr[level], fold.value_ptr[level + 1]):
             row, col = start + fold.values[v, 1], start + fold.values[v, 2]
             base[fold.values[v, 0]] -= times * met[row, a] * met[col, a]
         for m in range(start, fold.level_ptr[level + 1]):
-            product = rest.sizes[5] + fold.level_cols[m] * n_border
-            for i in range(n_fixef):
-                base[product + i] -= times * met[m, a] * fixef[a, i]
-    # 2. Of Q, from its residuals.
-    for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
-        obs = fold.level_obs[o]
-        entry = rest.sizes[6]
-        for j in range(n_fixef):
-            base[rest.sizes[7] + j] += times * within[obs, j] * within[obs, j]
-            for k in range(j + 1, n_fixef):
-                base[entry] += times * within[obs, j] * within[obs, k]
-                entry += 1
-            entry += 1
+            _add_row(-times * met[m, a], fixef[a], base[rest.sizes[5] + fold.level_cols[m] * n_border :])
     if out.class_of[level] >= 0:
         _add_to_class(rest, fold, level, times, out)
 
@@ -314,8 +319,7 @@ def _add_to_class(rest: Structure, fold: Folding, level: int, times: float, out:
     """Add one level's U U' to its class, but for the products with y."""
     c = out.class_of[level]
     start = fold.level_ptr[level]
-    n_fixef = rest.sizes[1]
-    n_border = n_fixef + 1
+    n_border, diagonal = rest.sizes[1] + 1, rest.sizes[7] - rest.sizes[6]
     met, fixef = out.met, out.fixef[level]
     pair = -1
     for b in range(fold.sizes[0]):
@@ -332,17 +336,47 @@ def _add_to_class(rest: Structure, fold: Folding, level: int, times: float, out:
                     times * met[row, a] * met[col, b] + twice * met[row, b] * met[col, a]
                 )
             for m in range(start, fold.level_ptr[level + 1]):
-                product = rest.sizes[5] + fold.level_cols[m] * n_border
-                for i in range(n_fixef):
-                    total[product + i] += times * met[m, a] * fixef[b, i] + twice * met[m, b] * fixef[a, i]
-            entry = rest.sizes[6]
-            for i in range(n_fixef):
-                total[rest.sizes[7] + i] += (times + twice) * fixef[a, i] * fixef[b, i]
-                for j in range(i + 1, n_fixef):
-                    total[entry] += times * fixef[a, j] * fixef[b, i] + twice * fixef[b, j] * fixef[a, i]
-                    entry += 1
-                # The row of y.
-                entry += 1
+                shared = total[rest.sizes[5] + fold.level_cols[m] * n_border :]
+                _add_row(times * met[m, a], fixef[b], shared)
+                if a != b:
+                    _add_row(times * met[m, b], fixef[a], shared)
+            if a == b:
+                add_square(times, fixef[a], diagonal, total[rest.sizes[6] :])
+            else:
+                _add_both(times, fixef[a], fixef[b], diagonal, total[rest.sizes[6] :])
+
+
+@apart
+def _add_row(times: float, x: FloatArray, out: FloatArray) -> None:
+    """Add ``times x`` to the first elements."""
+    for i in range(x.size):
+        out[i] += times * x[i]
+
+
+@apart
+def add_square(times: float, x: FloatArray, diagonal: int, border: FloatArray) -> None:
+    """Add ``times x x'`` to packed products of [Q y] from their start on, the diagonal from ``diagonal``."""
+    entry = 0
+    for i in range(x.size):
+        factor = times * x[i]
+        border[diagonal + i] += factor * x[i]
+        for j in range(i + 1, x.size):
+            border[entry] += factor * x[j]
+            entry += 1
+        # The row of y.
+        entry += 1
+
+
+@apart
+def _add_both(times: float, x: FloatArray, y: FloatArray, diagonal: int, border: FloatArray) -> None:
+    """Add ``times (x y' + y x')``, as `add_square` does."""
+    entry = 0
+    for i in range(x.size):
+        border[diagonal + i] += 2.0 * times * x[i] * y[i]
+        for j in range(i + 1, x.size):
+            border[entry] += times * (x[j] * y[i] + y[j] * x[i])
+            entry += 1
+        entry += 1
 
 
 @inner

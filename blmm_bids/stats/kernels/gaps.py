@@ -1,8 +1,9 @@
 """Voxels that lack some images: what is theirs alone lies in the levels of those images.
 
 All other levels, and so nearly all of the work, they share with voxels that lack none, and stand in one
-batch with them. A missing image counts zero in the sums over images. The images of its level are held back
-from the sums over levels, and the level is split anew, from the images that the voxel has, for it alone.
+batch with them. A missing image counts zero in the sums over images. Where it is the only one of its level
+it is taken off there (`deletion.py`); elsewhere the images of its level are held back from the sums over
+levels, and the level is split anew, from the images that the voxel has, for it alone.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ import numpy as np
 
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.deletion import can_delete, delete_image
 from blmm_bids.stats.kernels.fold_products import (
     FoldPattern,
     add_level,
     check_levels,
     classify_level,
     count_level,
-    has_columns,
     split_level,
 )
-from blmm_bids.stats.kernels.fold_responses import FoldResponses
+from blmm_bids.stats.kernels.fold_responses import FoldResponses, add_responses
 from blmm_bids.stats.kernels.products import (
     CONVERGED,
     Pattern,
@@ -42,6 +43,8 @@ MOST_AFFECTED = 0.75
 LEAST_LEFT = 1e-3
 # Not a status: the pattern's products are to be formed from nothing.
 ON_ITS_OWN = -3
+# In place of the one image that a level lacks.
+NOT_ALONE = -1
 
 
 class Gaps(NamedTuple):
@@ -54,6 +57,8 @@ class Gaps(NamedTuple):
     n_missing : (column,)
     levels : (column, level)
         Levels of the first term that lack images, as far as ``n_levels`` goes.
+    lone : (column, level)
+        The image, where such a level lacks one and can spare it.
     n_levels, n_gone, n_gone_inner : (column,)
         The second counts the levels that lack all, the third those of the first of two terms.
     lacks, lacks_inner : (level,), (inner level,)
@@ -67,12 +72,15 @@ class Gaps(NamedTuple):
     gamma : (column, fixef)
         Scratch.
     held : (column, obs)
-        Responses of the images of those levels.
+        Responses of the images of the other such levels.
+    turn : (2, effect)
+        Scratch.
     """
 
     missing: IntArray
     n_missing: IntArray
     levels: IntArray
+    lone: IntArray
     n_levels: IntArray
     n_gone: IntArray
     n_gone_inner: IntArray
@@ -83,6 +91,7 @@ class Gaps(NamedTuple):
     factor: FloatArray
     gamma: FloatArray
     held: FloatArray
+    turn: FloatArray
 
 
 def allocate_gaps(rest: Structure, fold: Folding, columns: int) -> Gaps:
@@ -96,6 +105,7 @@ def allocate_gaps(rest: Structure, fold: Folding, columns: int) -> Gaps:
         missing=counters(n_obs),
         n_missing=counters(),
         levels=counters(n_levels),
+        lone=counters(n_levels),
         n_levels=counters(),
         n_gone=counters(),
         n_gone_inner=counters(),
@@ -106,13 +116,14 @@ def allocate_gaps(rest: Structure, fold: Folding, columns: int) -> Gaps:
         factor=np.zeros((columns, n_fixef, n_fixef)),
         gamma=np.zeros((columns, n_fixef)),
         held=np.zeros((columns, n_obs)),
+        turn=np.zeros((2, int(fold.sizes[0]))),
     )
 
 
 @inner
 def find_gaps(fold: Folding, y: FloatArray, b: int, gaps: Gaps) -> bool:
     """List what a voxel lacks; whether that is little enough for it to share the rest."""
-    missing, levels, lacks = gaps.missing[b], gaps.levels[b], gaps.lacks
+    missing, levels, lone, lacks = gaps.missing[b], gaps.levels[b], gaps.lone[b], gaps.lacks
     n_missing, n_levels, n_gone, n_affected = 0, 0, 0, 0
     for obs in range(y.size):
         if not math.isnan(y[obs]):
@@ -124,12 +135,13 @@ def find_gaps(fold: Folding, y: FloatArray, b: int, gaps: Gaps) -> bool:
             continue
         level = fold.obs_level[obs]
         if lacks[level] == 0:
-            levels[n_levels] = level
+            levels[n_levels], lone[n_levels] = level, obs
             n_levels += 1
             n_affected += fold.obs_ptr[level + 1] - fold.obs_ptr[level]
         lacks[level] += 1
     for i in range(n_levels):
         n_gone += 1 if lacks[levels[i]] == fold.obs_ptr[levels[i] + 1] - fold.obs_ptr[levels[i]] else 0
+        lone[i] = lone[i] if lacks[levels[i]] == 1 else NOT_ALONE
         lacks[levels[i]] = 0
     gaps.n_missing[b], gaps.n_levels[b], gaps.n_gone[b] = n_missing, n_levels, n_gone
     gaps.n_gone_inner[b] = _count_gone_inner(fold, missing[:n_missing], gaps.lacks_inner)
@@ -223,11 +235,15 @@ def blank_missing(n_columns: int, gaps: Gaps, r: Responses) -> None:
 
 
 @inner
-def hold_levels(fold: Folding, n_columns: int, gaps: Gaps, r: Responses) -> None:
-    """Take the images of levels with gaps out of the batch."""
+def hold_levels(fold: Folding, design: FoldPattern, n_columns: int, gaps: Gaps, r: Responses) -> None:
+    """Take the images of levels with gaps out of the batch, but where a level can spare the one it lacks."""
     for b in range(n_columns):
         for i in range(gaps.n_levels[b]):
             level = gaps.levels[b, i]
+            if gaps.lone[b, i] >= 0:
+                if can_delete(fold, design, level, gaps.lone[b, i]):
+                    continue
+                gaps.lone[b, i] = NOT_ALONE
             for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
                 obs = fold.level_obs[o]
                 gaps.held[b, obs] = r.values[obs, b]
@@ -268,7 +284,13 @@ def patch_voxel(
     for i in range(gaps.n_missing[b]):
         own.absent[gaps.missing[b, i]] = True
     for i in range(gaps.n_levels[b]):
-        level = gaps.levels[b, i]
+        level, lone = gaps.levels[b, i], gaps.lone[b, i]
+        if lone >= 0:
+            if not delete_image(
+                rest, fold, q_basis, effects, level, lone, b, whole.basis[lone], gaps.turn, own, out
+            ):
+                return False
+            continue
         add_level(rest, fold, level, -1.0, own)
         count_level(fold, level, own)
         split_level(rest, fold, q_basis, effects, level, own)
@@ -290,9 +312,9 @@ def _add_held(
     out: FoldResponses,
 ) -> None:
     """Add the responses held back of one level."""
-    size, n_fixef, n_ranef = fold.sizes[0], rest.sizes[1], rest.sizes[0]
+    size, n_fixef = fold.sizes[0], rest.sizes[1]
     first, last = fold.obs_ptr[level], fold.obs_ptr[level + 1]
-    basis, within, met, fixef = design.basis, design.within, design.met, design.fixef[level]
+    basis, within = design.basis, design.within
     level_y, border = out.level, out.border
     for a in range(size):
         level_y[level * size + a, b] = 0.0
@@ -306,25 +328,7 @@ def _add_held(
         for j in range(n_fixef):
             border[j, b] += within[obs, j] * held[obs]
         border[n_fixef, b] += held[obs] * held[obs]
-    for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
-        for a in range(size):
-            out.rest[fold.level_cols[m], b] -= met[m, a] * level_y[level * size + a, b]
-    if design.class_of[level] < 0:
-        return
-    pair = -1
-    for e in range(size):
-        for a in range(e, size):
-            pair += 1
-            if not has_columns(design.root[level], a, e):
-                continue
-            total = out.totals[design.class_of[level], pair]
-            y_a, y_e = level_y[level * size + a, b], level_y[level * size + e, b]
-            twice = 0.0 if a == e else 1.0
-            for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
-                total[fold.level_cols[m], b] += met[m, a] * y_e + twice * met[m, e] * y_a
-            for i in range(n_fixef):
-                total[n_ranef + i, b] += fixef[e, i] * y_a + twice * fixef[a, i] * y_e
-            total[n_ranef + n_fixef, b] += (1.0 + twice) * y_a * y_e
+    add_responses(rest, fold, level, b, 1.0, design, out)
 
 
 @inner
@@ -341,8 +345,10 @@ def restore_levels(fold: Folding, whole: FoldPattern, b: int, gaps: Gaps, own: F
         for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
             copy(whole.met[m], own.met[m])
         for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
-            copy(whole.basis[fold.level_obs[o]], own.basis[fold.level_obs[o]])
-            copy(whole.within[fold.level_obs[o]], own.within[fold.level_obs[o]])
+            obs = fold.level_obs[o]
+            copy(whole.basis[obs], own.basis[obs])
+            if gaps.lone[b, i] < 0:
+                copy(whole.within[obs], own.within[obs])
 
 
 @inner
