@@ -8,6 +8,9 @@ e being what was left of that image; and B's other rows are made orthonormal aga
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
+
+import numpy as np
 
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner
@@ -16,15 +19,49 @@ from blmm_bids.stats.kernels.fold_products import (
     add_shared,
     add_square,
     classify_level,
-    count_level,
     find_root,
 )
 from blmm_bids.stats.kernels.fold_responses import FoldResponses, add_responses
-from blmm_bids.stats.model import FloatArray
+from blmm_bids.stats.kernels.small import copy, copy_rows
+from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure
 
 # An image that has more of an effect than this for itself leaves too little of it to be taken off.
 MOST_LEVERAGE = 0.9
+# Ways from class to class that are remembered.
+MOST_WAYS = 32
+
+
+class Ways(NamedTuple):
+    """Which class a level of some class is of without an image, as far as a voxel's levels have shown.
+
+    Attributes
+    ----------
+    rows : (way, effect)
+        The image's row of B.
+    classes : (way, 2)
+        Class with and without it.
+    n : (1,)
+        Ways known.
+    turn : (2, effect)
+        Scratch: the factor that makes a level's other rows orthonormal.
+    """
+
+    rows: FloatArray
+    classes: IntArray
+    n: IntArray
+    turn: FloatArray
+
+
+def allocate_ways(fold: Folding) -> Ways:
+    """No way known."""
+    size = int(fold.sizes[0])
+    return Ways(
+        rows=np.zeros((MOST_WAYS, size)),
+        classes=np.zeros((MOST_WAYS, 2), dtype=np.int64),
+        n=np.zeros(1, dtype=np.int64),
+        turn=np.zeros((2, size)),
+    )
 
 
 @inner
@@ -47,10 +84,10 @@ def delete_image(
     level: int,
     obs: int,
     b: int,
-    row: FloatArray,
-    turn: FloatArray,
+    whole: FoldPattern,
     design: FoldPattern,
     out: FoldResponses,
+    ways: Ways,
 ) -> bool:
     """Take one image off its level; whether there is room for the level's class then.
 
@@ -58,15 +95,13 @@ def delete_image(
     ----------
     obs : int
         The image, absent already; its response counted zero.
-    row : (effect,)
-        Of B of all images.
-    turn : (2, effect)
-        Scratch.
+    whole : FoldPattern
+        Of all images.
     design, out
-        The design's products become those without the image, as do those of column ``b``.
+        The level's products become those without the image, as do those of column ``b``; B stays as it is.
     """
     size, n_fixef = fold.sizes[0], rest.sizes[1]
-    first = level * size
+    first, row, turn = level * size, whole.basis[obs], ways.turn
     met, fixef, level_y, border = design.met, design.fixef[level], out.level, out.border
     add_shared(rest, fold, level, -1.0, design)
     add_responses(rest, fold, level, b, -1.0, design, out)
@@ -108,11 +143,48 @@ def delete_image(
         old = level_y[first + a, b]
         level_y[first + a, b] = (old + turn[0, a] * shared) * turn[1, a]
         shared += row[a] * old
-    # 3. G as it is found elsewhere, to the bit, for levels with equal ones are one class.
-    find_root(fold, effects, level, design)
-    count_level(fold, level, design)
-    if not classify_level(fold, level, design):
+    # 3. G and the class.
+    if not _reclassify(fold, effects, level, row, whole, design, ways):
         return False
     add_shared(rest, fold, level, 1.0, design)
     add_responses(rest, fold, level, b, 1.0, design, out)
+    return True
+
+
+@inner
+def _reclassify(
+    fold: Folding,
+    effects: FloatArray,
+    level: int,
+    row: FloatArray,
+    whole: FoldPattern,
+    design: FoldPattern,
+    ways: Ways,
+) -> bool:
+    """G and class of a level that has lost an image; whether there is room for the class.
+
+    They are those of an earlier level of the same class that has lost an image with the same row of B. Where
+    there was none G is found as for a level that never had the image, to the bit: equal ones are one class.
+    """
+    before = design.class_of[level]
+    design.seen[level] -= 1
+    if before >= 0:
+        for way in range(ways.n[0]):
+            same: bool = ways.classes[way, 0] == before
+            for a in range(row.size):
+                same = same and ways.rows[way, a] == row[a]
+            if same:
+                design.class_of[level] = ways.classes[way, 1]
+                copy_rows(design.class_root[ways.classes[way, 1]], design.root[level])
+                return True
+    find_root(fold, effects, level, design)
+    for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
+        copy(whole.basis[fold.level_obs[o]], design.basis[fold.level_obs[o]])
+    if not classify_level(fold, level, design):
+        return False
+    if before >= 0 and ways.n[0] < MOST_WAYS:
+        way = ways.n[0]
+        copy(row, ways.rows[way])
+        ways.classes[way, 0], ways.classes[way, 1] = before, design.class_of[level]
+        ways.n[0] = way + 1
     return True

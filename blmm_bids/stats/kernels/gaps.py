@@ -15,7 +15,7 @@ import numpy as np
 
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner
-from blmm_bids.stats.kernels.deletion import can_delete, delete_image
+from blmm_bids.stats.kernels.deletion import Ways, allocate_ways, can_delete, delete_image
 from blmm_bids.stats.kernels.fold_products import (
     FoldPattern,
     add_level,
@@ -73,7 +73,7 @@ class Gaps(NamedTuple):
         Scratch.
     held : (column, obs)
         Responses of the images of the other such levels.
-    turn : (2, effect)
+    ways : Ways
         Scratch.
     """
 
@@ -91,7 +91,7 @@ class Gaps(NamedTuple):
     factor: FloatArray
     gamma: FloatArray
     held: FloatArray
-    turn: FloatArray
+    ways: Ways
 
 
 def allocate_gaps(rest: Structure, fold: Folding, columns: int) -> Gaps:
@@ -116,7 +116,7 @@ def allocate_gaps(rest: Structure, fold: Folding, columns: int) -> Gaps:
         factor=np.zeros((columns, n_fixef, n_fixef)),
         gamma=np.zeros((columns, n_fixef)),
         held=np.zeros((columns, n_obs)),
-        turn=np.zeros((2, int(fold.sizes[0]))),
+        ways=allocate_ways(fold),
     )
 
 
@@ -281,14 +281,13 @@ def patch_voxel(
     for c in range(whole.totals.shape[0]):
         copy_rows(whole.totals[c], own.totals[c])
     own.n_classes[0] = whole.n_classes[0]
+    gaps.ways.n[0] = 0
     for i in range(gaps.n_missing[b]):
         own.absent[gaps.missing[b, i]] = True
     for i in range(gaps.n_levels[b]):
         level, lone = gaps.levels[b, i], gaps.lone[b, i]
         if lone >= 0:
-            if not delete_image(
-                rest, fold, q_basis, effects, level, lone, b, whole.basis[lone], gaps.turn, own, out
-            ):
+            if not delete_image(rest, fold, q_basis, effects, level, lone, b, whole, own, out, gaps.ways):
                 return False
             continue
         add_level(rest, fold, level, -1.0, own)
@@ -344,11 +343,11 @@ def restore_levels(fold: Folding, whole: FoldPattern, b: int, gaps: Gaps, own: F
         copy_rows(whole.fixef[level], own.fixef[level])
         for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
             copy(whole.met[m], own.met[m])
+        if gaps.lone[b, i] >= 0:
+            continue
         for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
-            obs = fold.level_obs[o]
-            copy(whole.basis[obs], own.basis[obs])
-            if gaps.lone[b, i] < 0:
-                copy(whole.within[obs], own.within[obs])
+            copy(whole.basis[fold.level_obs[o]], own.basis[fold.level_obs[o]])
+            copy(whole.within[fold.level_obs[o]], own.within[fold.level_obs[o]])
 
 
 @inner
