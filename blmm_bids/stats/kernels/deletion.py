@@ -13,21 +13,22 @@ from typing import NamedTuple
 import numpy as np
 
 from blmm_bids.stats.folding import Folding
-from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.compiling import apart, inner
 from blmm_bids.stats.kernels.fold_products import (
     FoldPattern,
-    add_shared,
-    add_square,
+    add_met,
     classify_level,
     find_root,
 )
-from blmm_bids.stats.kernels.fold_responses import FoldResponses, add_responses
+from blmm_bids.stats.kernels.fold_responses import FoldResponses, add_met_responses
+from blmm_bids.stats.kernels.products import add_square
 from blmm_bids.stats.kernels.small import copy, copy_rows
 from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure
 
-# An image that has more of an effect than this for itself leaves too little of it to be taken off.
-MOST_LEVERAGE = 0.9
+# An image that has more of the effects than this for itself leaves too little of them to be taken off; with
+# less it leaves G as it is, and the class would be moved from to itself.
+LEAST_LEVERAGE, MOST_LEVERAGE = 1e-8, 0.9
 # Ways from class to class that are remembered.
 MOST_WAYS = 32
 
@@ -45,12 +46,15 @@ class Ways(NamedTuple):
         Ways known.
     turn : (2, effect)
         Scratch: the factor that makes a level's other rows orthonormal.
+    responses : (2, effect)
+        Scratch: U of y with and without the image.
     """
 
     rows: FloatArray
     classes: IntArray
     n: IntArray
     turn: FloatArray
+    responses: FloatArray
 
 
 def allocate_ways(fold: Folding) -> Ways:
@@ -61,18 +65,19 @@ def allocate_ways(fold: Folding) -> Ways:
         classes=np.zeros((MOST_WAYS, 2), dtype=np.int64),
         n=np.zeros(1, dtype=np.int64),
         turn=np.zeros((2, size)),
+        responses=np.zeros((2, size)),
     )
 
 
 @inner
 def can_delete(fold: Folding, design: FoldPattern, level: int, obs: int) -> bool:
-    """Whether a level keeps enough of all its effects without an image."""
+    """Whether a level keeps enough of all its effects, and loses something of them, without an image."""
     leverage = 0.0
     for a in range(fold.sizes[0]):
         if design.root[level, a, a] == 0.0:
             return False
         leverage += design.basis[obs, a] * design.basis[obs, a]
-    return leverage < MOST_LEVERAGE
+    return LEAST_LEVERAGE < leverage < MOST_LEVERAGE
 
 
 @inner
@@ -103,8 +108,9 @@ def delete_image(
     size, n_fixef = fold.sizes[0], rest.sizes[1]
     first, row, turn = level * size, whole.basis[obs], ways.turn
     met, fixef, level_y, border = design.met, design.fixef[level], out.level, out.border
-    add_shared(rest, fold, level, -1.0, design)
-    add_responses(rest, fold, level, b, -1.0, design, out)
+    old_class, old_y = design.class_of[level], ways.responses[0]
+    add_met(rest, fold, level, -1.0, design)
+    add_met_responses(fold, level, b, -1.0, design, out)
     # 1. Within the level.
     left, residual = 1.0, 0.0
     for a in range(size):
@@ -141,14 +147,83 @@ def delete_image(
     shared = 0.0
     for a in range(size):
         old = level_y[first + a, b]
+        old_y[a] = old
         level_y[first + a, b] = (old + turn[0, a] * shared) * turn[1, a]
         shared += row[a] * old
+        ways.responses[1, a] = level_y[first + a, b]
     # 3. G and the class.
     if not _reclassify(fold, effects, level, row, whole, design, ways):
         return False
-    add_shared(rest, fold, level, 1.0, design)
-    add_responses(rest, fold, level, b, 1.0, design, out)
+    add_met(rest, fold, level, 1.0, design)
+    add_met_responses(fold, level, b, 1.0, design, out)
+    if old_class >= 0:
+        _move(rest, fold, old_class, design.class_of[level], whole.fixef[level], fixef, b, design, out, ways)
     return True
+
+
+@inner
+def _move(
+    rest: Structure,
+    fold: Folding,
+    before: int,
+    after: int,
+    old: FloatArray,
+    new: FloatArray,
+    b: int,
+    design: FoldPattern,
+    out: FoldResponses,
+    ways: Ways,
+) -> None:
+    """Take a level's products with Q and y off one class, and add what they are now to another.
+
+    Parameters
+    ----------
+    old, new : (effect, fixef)
+        U of Q.
+    """
+    n_ranef, n_fixef = rest.sizes[0], rest.sizes[1]
+    first, diagonal = rest.sizes[6], rest.sizes[7] - rest.sizes[6]
+    old_y, new_y = ways.responses[0], ways.responses[1]
+    pair = -1
+    for e in range(fold.sizes[0]):
+        for a in range(e, fold.sizes[0]):
+            pair += 1
+            source, target = out.totals[before, pair], out.totals[after, pair]
+            _move_products(
+                old[a], old[e], new[a], new[e], 1.0 if a == e else 2.0, diagonal,
+                design.totals[before, pair, first:], design.totals[after, pair, first:],
+            )  # fmt: skip
+            twice = 0.0 if a == e else 1.0
+            for i in range(n_fixef):
+                source[n_ranef + i, b] -= old[e, i] * old_y[a] + twice * old[a, i] * old_y[e]
+                target[n_ranef + i, b] += new[e, i] * new_y[a] + twice * new[a, i] * new_y[e]
+            source[n_ranef + n_fixef, b] -= (1.0 + twice) * old_y[a] * old_y[e]
+            target[n_ranef + n_fixef, b] += (1.0 + twice) * new_y[a] * new_y[e]
+
+
+@apart
+def _move_products(
+    a: FloatArray,
+    b: FloatArray,
+    c: FloatArray,
+    d: FloatArray,
+    times: float,
+    diagonal: int,
+    source: FloatArray,
+    target: FloatArray,
+) -> None:
+    """Take ``times a b'``, made symmetric, off packed products, and add ``times c d'`` to others."""
+    half = 0.5 * times
+    entry = 0
+    for i in range(a.size):
+        source[diagonal + i] -= times * a[i] * b[i]
+        target[diagonal + i] += times * c[i] * d[i]
+        for j in range(i + 1, a.size):
+            source[entry] -= half * (a[i] * b[j] + a[j] * b[i])
+            target[entry] += half * (c[i] * d[j] + c[j] * d[i])
+            entry += 1
+        # The row of y.
+        entry += 1
 
 
 @inner

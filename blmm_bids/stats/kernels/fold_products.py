@@ -20,6 +20,7 @@ from blmm_bids.stats.kernels.products import (
     ONE_LEVEL,
     SAFE_MODE,
     Pattern,
+    add_square,
 )
 from blmm_bids.stats.kernels.small import clear, clear_rows, copy, copy_rows
 from blmm_bids.stats.model import FloatArray, IntArray
@@ -302,30 +303,41 @@ def add_shared(rest: Structure, fold: Folding, level: int, times: float, out: Fo
 
     Their variances bound what cancellation can do there; Q's own products are those of its residuals.
     """
-    size, n_border, start = fold.sizes[0], rest.sizes[1] + 1, fold.level_ptr[level]
-    base, met, fixef = out.base, out.met, out.fixef[level]
-    for a in range(size):
-        for v in range(fold.value_ptr[level], fold.value_ptr[level + 1]):
-            row, col = start + fold.values[v, 1], start + fold.values[v, 2]
-            base[fold.values[v, 0]] -= times * met[row, a] * met[col, a]
-        for m in range(start, fold.level_ptr[level + 1]):
-            _add_row(-times * met[m, a], fixef[a], base[rest.sizes[5] + fold.level_cols[m] * n_border :])
-    if out.class_of[level] >= 0:
-        _add_to_class(rest, fold, level, times, out)
-
-
-@inner
-def _add_to_class(rest: Structure, fold: Folding, level: int, times: float, out: FoldPattern) -> None:
-    """Add one level's U U' to its class, but for the products with y."""
+    add_met(rest, fold, level, times, out)
     c = out.class_of[level]
-    start = fold.level_ptr[level]
-    n_border, diagonal = rest.sizes[1] + 1, rest.sizes[7] - rest.sizes[6]
-    met, fixef = out.met, out.fixef[level]
+    if c < 0:
+        return
+    first, diagonal, fixef = rest.sizes[6], rest.sizes[7] - rest.sizes[6], out.fixef[level]
     pair = -1
     for b in range(fold.sizes[0]):
         for a in range(b, fold.sizes[0]):
             pair += 1
             if not has_columns(out.root[level], a, b):
+                continue
+            if a == b:
+                add_square(times, fixef[a], diagonal, out.totals[c, pair, first:])
+            else:
+                _add_both(times, fixef[a], fixef[b], diagonal, out.totals[c, pair, first:])
+
+
+@inner
+def add_met(rest: Structure, fold: Folding, level: int, times: float, out: FoldPattern) -> None:
+    """Add the part of `add_shared` that the other terms have."""
+    n_border, start, last = rest.sizes[1] + 1, fold.level_ptr[level], fold.level_ptr[level + 1]
+    if start == last:
+        return
+    base, met, fixef, c = out.base, out.met, out.fixef[level], out.class_of[level]
+    pair = -1
+    for b in range(fold.sizes[0]):
+        for v in range(fold.value_ptr[level], fold.value_ptr[level + 1]):
+            row, col = start + fold.values[v, 1], start + fold.values[v, 2]
+            base[fold.values[v, 0]] -= times * met[row, b] * met[col, b]
+        for m in range(start, last):
+            shared = base[rest.sizes[5] + fold.level_cols[m] * n_border :]
+            _add_row(-times * met[m, b], fixef[b], shared)
+        for a in range(b, fold.sizes[0]):
+            pair += 1
+            if c < 0 or not has_columns(out.root[level], a, b):
                 continue
             # Off-diagonal pairs hold both orders; on the diagonal they are the same.
             twice = 0.0 if a == b else times
@@ -335,15 +347,11 @@ def _add_to_class(rest: Structure, fold: Folding, level: int, times: float, out:
                 total[fold.values[v, 0]] += (
                     times * met[row, a] * met[col, b] + twice * met[row, b] * met[col, a]
                 )
-            for m in range(start, fold.level_ptr[level + 1]):
+            for m in range(start, last):
                 shared = total[rest.sizes[5] + fold.level_cols[m] * n_border :]
                 _add_row(times * met[m, a], fixef[b], shared)
                 if a != b:
                     _add_row(times * met[m, b], fixef[a], shared)
-            if a == b:
-                add_square(times, fixef[a], diagonal, total[rest.sizes[6] :])
-            else:
-                _add_both(times, fixef[a], fixef[b], diagonal, total[rest.sizes[6] :])
 
 
 @apart
@@ -351,20 +359,6 @@ def _add_row(times: float, x: FloatArray, out: FloatArray) -> None:
     """Add ``times x`` to the first elements."""
     for i in range(x.size):
         out[i] += times * x[i]
-
-
-@apart
-def add_square(times: float, x: FloatArray, diagonal: int, border: FloatArray) -> None:
-    """Add ``times x x'`` to packed products of [Q y] from their start on, the diagonal from ``diagonal``."""
-    entry = 0
-    for i in range(x.size):
-        factor = times * x[i]
-        border[diagonal + i] += factor * x[i]
-        for j in range(i + 1, x.size):
-            border[entry] += factor * x[j]
-            entry += 1
-        # The row of y.
-        entry += 1
 
 
 @apart

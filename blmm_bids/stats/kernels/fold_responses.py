@@ -137,21 +137,13 @@ def total_responses(
 
 @inner
 def add_responses(
-    rest: Structure, fold: Folding, level: int, b: int, times: float, design: FoldPattern, out: FoldResponses
+    rest: Structure, fold: Folding, level: int, b: int, design: FoldPattern, out: FoldResponses
 ) -> None:
-    """Add what column ``b`` shares with one level to its class, and take it off the other terms'.
-
-    Parameters
-    ----------
-    times : float
-        1, or -1 for the opposite.
-    """
+    """Add what column ``b`` shares with one level to its class, and take it off the other terms'."""
     size, n_fixef, n_ranef = fold.sizes[0], rest.sizes[1], rest.sizes[0]
-    met, fixef, level_y = design.met, design.fixef[level], out.level
-    for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
-        for a in range(size):
-            out.rest[fold.level_cols[m], b] -= times * met[m, a] * level_y[level * size + a, b]
-    if design.class_of[level] < 0:
+    fixef, level_y, c = design.fixef[level], out.level, design.class_of[level]
+    add_met_responses(fold, level, b, 1.0, design, out)
+    if c < 0:
         return
     pair = -1
     for e in range(size):
@@ -159,14 +151,36 @@ def add_responses(
             pair += 1
             if not has_columns(design.root[level], a, e):
                 continue
-            total = out.totals[design.class_of[level], pair]
-            y_a, y_e = times * level_y[level * size + a, b], times * level_y[level * size + e, b]
+            total = out.totals[c, pair]
+            y_a, y_e = level_y[level * size + a, b], level_y[level * size + e, b]
             twice = 0.0 if a == e else 1.0
-            for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
-                total[fold.level_cols[m], b] += met[m, a] * y_e + twice * met[m, e] * y_a
             for i in range(n_fixef):
                 total[n_ranef + i, b] += fixef[e, i] * y_a + twice * fixef[a, i] * y_e
-            total[n_ranef + n_fixef, b] += (1.0 + twice) * y_a * level_y[level * size + e, b]
+            total[n_ranef + n_fixef, b] += (1.0 + twice) * y_a * y_e
+
+
+@inner
+def add_met_responses(
+    fold: Folding, level: int, b: int, times: float, design: FoldPattern, out: FoldResponses
+) -> None:
+    """Add ``times`` the part of `add_responses` that the other terms have."""
+    start, last = fold.level_ptr[level], fold.level_ptr[level + 1]
+    if start == last:
+        return
+    size, met, level_y, c = fold.sizes[0], design.met, out.level, design.class_of[level]
+    pair = -1
+    for e in range(size):
+        y_e = times * level_y[level * size + e, b]
+        for m in range(start, last):
+            out.rest[fold.level_cols[m], b] -= met[m, e] * y_e
+        for a in range(e, size):
+            pair += 1
+            if c < 0 or not has_columns(design.root[level], a, e):
+                continue
+            y_a = times * level_y[level * size + a, b]
+            twice = 0.0 if a == e else 1.0
+            for m in range(start, last):
+                out.totals[c, pair, fold.level_cols[m], b] += met[m, a] * y_e + twice * met[m, e] * y_a
 
 
 @apart

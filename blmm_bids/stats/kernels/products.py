@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from blmm_bids.stats.kernels.compiling import inner
+from blmm_bids.stats.kernels.compiling import apart, inner
 from blmm_bids.stats.kernels.small import cholesky, clear, clear_columns
 from blmm_bids.stats.model import FloatArray, IntArray, Status
 from blmm_bids.stats.plan_structure import Structure
@@ -181,13 +181,7 @@ def add_image(
     """Add one image's products of Q and of the effects."""
     n_fixef = s.sizes[1]
     n_border = n_fixef + 1
-    entry = s.sizes[6]
-    for i in range(n_fixef):
-        for j in range(i + 1, n_fixef):
-            products[entry] += q_basis[obs, i] * q_basis[obs, j]
-            entry += 1
-        entry += 1
-        products[s.sizes[7] + i] += q_basis[obs, i] * q_basis[obs, i]
+    add_square(1.0, q_basis[obs], s.sizes[7] - s.sizes[6], products[s.sizes[6] :])
     effect = skipped
     for term in range(s.term_size.size):
         col = s.obs_cols[obs, term]
@@ -197,6 +191,20 @@ def add_image(
                 products[place + i] += effects[obs, effect] * q_basis[obs, i]
             effect += 1
     _add_blocks(s, effects, skipped, obs, products)
+
+
+@apart
+def add_square(times: float, x: FloatArray, diagonal: int, border: FloatArray) -> None:
+    """Add ``times x x'`` to packed products of [Q y] from their start on, the diagonal from ``diagonal``."""
+    entry = 0
+    for i in range(x.size):
+        factor = times * x[i]
+        border[diagonal + i] += factor * x[i]
+        for j in range(i + 1, x.size):
+            border[entry] += factor * x[j]
+            entry += 1
+        # The row of y.
+        entry += 1
 
 
 @inner
