@@ -17,10 +17,10 @@ NEARLY_DEPENDENT = 30.0
 CACHE_DOUBLES = 1_000_000
 MIN_LANES, MAX_LANES = 8, 128
 # A loop over items costs as much to start as a few dozen of them: where the first term is the only one,
-# levels times lanes make this many, and lanes are as few as keep the levels near.
-ITEMS = 128
-NEAR_DOUBLES = 64_000
-FEWEST_LANES = 16
+# levels times lanes make this many, whose sums stay in the first cache, and lanes are as many as keep the
+# levels in the second.
+ITEMS = 64
+NEAR_DOUBLES = 128_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +177,7 @@ def _one_by_one(rest: Structure, folding: Folding, columns: FloatArray) -> Pass:
     doubles = _lane_doubles(rest, folding)
     lanes = _lanes(doubles)
     if n_levels and rest.term_size.size == 0:
-        lanes = FEWEST_LANES
+        lanes = MIN_LANES
         while 2 * lanes * doubles <= NEAR_DOUBLES and lanes < ITEMS:
             lanes *= 2
         folding = folding._replace(sizes=np.array([size, n_levels, 0, ITEMS // lanes]))

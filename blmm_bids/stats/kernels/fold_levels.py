@@ -12,7 +12,7 @@ from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import apart, inner
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.fold_matrices import add_derivatives, effect_matrices
-from blmm_bids.stats.kernels.small import clear_rows
+from blmm_bids.stats.kernels.small import clear_rows, copy
 from blmm_bids.stats.model import FloatArray
 from blmm_bids.stats.plan_structure import Structure
 
@@ -58,29 +58,15 @@ def integrate_levels(rest: Structure, fold: Folding, fl: FoldLanes, out: FloatAr
 def weigh_levels(rest: Structure, fold: Folding, fl: FoldLanes) -> None:
     """Add the levels' part of the criterion's derivatives in D, once ``stats_grad`` is known."""
     size = fold.sizes[0]
-    n_border = rest.sizes[1] + 1
-    k, v, gamma = fl.k, fl.v, fl.stats_grad
+    k = fl.k
     for unit in range(fl.roots.shape[0]):
         row, n_columns = _rows(rest, fold, unit)
-        n_met = n_columns - n_border
+        for e in range(size):
+            clear_rows(k[e])
+        _weigh_unit(rest, fold, unit, row, n_columns, fl.stats_grad, fl.v, k)
         for b in range(size):
-            for a in range(b, size):
-                total = k[a, b]
-                first, other = row + a * n_columns, row + b * n_columns
-                for w in range(total.size):
-                    total[w] = 0.0
-                if n_met > 0:
-                    _weigh_met(rest, fold, unit, first, other, v, gamma, total)
-                entry = rest.sizes[6]
-                for i in range(n_met, n_columns):
-                    x = rest.sizes[7] + i - n_met
-                    for w in range(total.size):
-                        total[w] += gamma[x, w] * v[first + i, w] * v[other + i, w]
-                    for j in range(i + 1, n_columns):
-                        _add_both(gamma[entry], v[first + i], v[other + j], v[first + j], v[other + i], total)
-                        entry += 1
-                for w in range(total.size):
-                    k[b, a, w] = total[w]
+            for a in range(b + 1, size):
+                copy(k[a, b], k[b, a])
         add_derivatives(size, fold.directions, fl.h[unit], k, fl.weights, fl.first, fl.second)
 
 
@@ -194,9 +180,10 @@ def _add_product(
     """Add the product of columns ``i`` and ``j`` to value ``x`` of B and dB."""
     if size == 2:
         k = n_columns
-        _add_two(a[i], a[j], a[k + i], a[k + j], sums[0, x])
-        v_i, v_j, w_i, w_j = v[row + i], v[row + j], v[row + k + i], v[row + k + j]
-        _take_two(v_i, v_j, w_i, w_j, sums[1, x], sums[2, x], sums[3, x])
+        _add_two(
+            a[i], a[j], a[k + i], a[k + j], v[row + i], v[row + j], v[row + k + i], v[row + k + j],
+            sums[0, x], sums[1, x], sums[2, x], sums[3, x],
+        )  # fmt: skip
         return
     items = a.shape[1]
     for r in range(size):
@@ -217,14 +204,84 @@ def _add_product(
 
 
 @apart
-def _add_two(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, out: FloatArray) -> None:
-    """``out += a b + c d``: the most usual number of effects, in one loop; starting a loop is what costs."""
-    for w in range(out.size):
-        out[w] += a[w] * b[w] + c[w] * d[w]
+def _add_two(
+    a: FloatArray,
+    b: FloatArray,
+    c: FloatArray,
+    d: FloatArray,
+    v_i: FloatArray,
+    v_j: FloatArray,
+    w_i: FloatArray,
+    w_j: FloatArray,
+    out: FloatArray,
+    first: FloatArray,
+    both: FloatArray,
+    second: FloatArray,
+) -> None:
+    """Do it for two effects, the most usual number of them, in one loop: to start a loop is what costs.
+
+    ``out += a b + c d``, and off the three directions of their D go the products of v and w.
+    """
+    for x in range(out.size):
+        out[x] += a[x] * b[x] + c[x] * d[x]
+        first[x] -= v_i[x] * v_j[x]
+        both[x] -= w_i[x] * v_j[x] + v_i[x] * w_j[x]
+        second[x] -= w_i[x] * w_j[x]
+
+
+@inner
+def _weigh_unit(
+    rest: Structure,
+    fold: Folding,
+    unit: int,
+    row: int,
+    n_columns: int,
+    gamma: FloatArray,
+    v: FloatArray,
+    k: FloatArray,
+) -> None:
+    """Add one unit's ``<df/dB, v v'>``, of which the lower triangle is filled."""
+    size = fold.sizes[0]
+    n_border = rest.sizes[1] + 1
+    n_met = n_columns - n_border
+    if n_met > 0:
+        for p in range(fold.value_ptr[unit], fold.value_ptr[unit + 1]):
+            _weigh_product(
+                size, n_columns, row, fold.values[p, 1], fold.values[p, 2], gamma[fold.values[p, 0]], v, k
+            )
+        for m in range(n_met):
+            x = rest.sizes[5] + fold.level_cols[fold.level_ptr[unit] + m] * n_border
+            for c in range(n_border):
+                _weigh_product(size, n_columns, row, m, n_met + c, gamma[x + c], v, k)
+    entry = rest.sizes[6]
+    for i in range(n_met, n_columns):
+        _weigh_product(size, n_columns, row, i, i, gamma[rest.sizes[7] + i - n_met], v, k)
+        for j in range(i + 1, n_columns):
+            _weigh_product(size, n_columns, row, i, j, gamma[entry], v, k)
+            entry += 1
 
 
 @apart
-def _take_two(
+def _weigh_product(
+    size: int, n_columns: int, row: int, i: int, j: int, gamma: FloatArray, v: FloatArray, k: FloatArray
+) -> None:
+    """Add the product of columns ``i`` and ``j``, which has the derivative ``gamma``."""
+    first, other = row + i, row + j
+    if size == 2:
+        after = n_columns
+        _weigh_two(gamma, v[first], v[other], v[first + after], v[other + after], k[0, 0], k[1, 0], k[1, 1])
+        return
+    for b in range(size):
+        for a in range(b, size):
+            a_i, a_j = v[first + a * n_columns], v[other + a * n_columns]
+            b_i, b_j = v[first + b * n_columns], v[other + b * n_columns]
+            for w in range(gamma.size):
+                k[a, b, w] += 0.5 * gamma[w] * (a_i[w] * b_j[w] + a_j[w] * b_i[w])
+
+
+@apart
+def _weigh_two(
+    gamma: FloatArray,
     v_i: FloatArray,
     v_j: FloatArray,
     w_i: FloatArray,
@@ -233,45 +290,11 @@ def _take_two(
     both: FloatArray,
     second: FloatArray,
 ) -> None:
-    """Subtract the products of two effects, v and w, in the three directions of their D."""
-    for x in range(first.size):
-        first[x] -= v_i[x] * v_j[x]
-        both[x] -= w_i[x] * v_j[x] + v_i[x] * w_j[x]
-        second[x] -= w_i[x] * w_j[x]
-
-
-@apart
-def _weigh_met(
-    rest: Structure,
-    fold: Folding,
-    level: int,
-    first: int,
-    other: int,
-    v: FloatArray,
-    gamma: FloatArray,
-    total: FloatArray,
-) -> None:
-    """Add the part of ``<df/dB, v v'>`` that lies in the columns of the other terms."""
-    n_border = rest.sizes[1] + 1
-    start = fold.level_ptr[level]
-    n_met = fold.level_ptr[level + 1] - start
-    for p in range(fold.value_ptr[level], fold.value_ptr[level + 1]):
-        i, j = fold.values[p, 1], fold.values[p, 2]
-        _add_both(gamma[fold.values[p, 0]], v[first + i], v[other + j], v[first + j], v[other + i], total)
-    for m in range(n_met):
-        x = rest.sizes[5] + fold.level_cols[start + m] * n_border
-        for c in range(n_border):
-            j = n_met + c
-            _add_both(gamma[x + c], v[first + m], v[other + j], v[first + j], v[other + m], total)
-
-
-@apart
-def _add_both(
-    gamma: FloatArray, a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, out: FloatArray
-) -> None:
-    """``out += gamma (a b + c d) / 2``, item by item."""
-    for w in range(out.size):
-        out[w] += 0.5 * gamma[w] * (a[w] * b[w] + c[w] * d[w])
+    """Do it for two effects, v and w, in one loop."""
+    for x in range(gamma.size):
+        first[x] += gamma[x] * v_i[x] * v_j[x]
+        both[x] += 0.5 * gamma[x] * (w_i[x] * v_j[x] + v_i[x] * w_j[x])
+        second[x] += gamma[x] * w_i[x] * w_j[x]
 
 
 @apart
