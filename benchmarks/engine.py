@@ -65,10 +65,10 @@ class Case:
 CASES = (
     Case("50 subjects, intercept", Study(50), 20_000, 4.6, 0.3),
     Case(
-        "50 subjects, intercept + slope, same times", Study(50, slope=True, own_times=False), 10_000, 123, 0.8
+        "50 subjects, intercept + slope, same times", Study(50, slope=True, own_times=False), 20_000, 123, 0.8
     ),
-    Case("50 subjects, intercept + slope, own times", Study(50, slope=True), 5_000, 123, 0.8),
-    Case("50 subjects x 10 sites, crossed", Study(50, n_sites=10), 5_000, 274, 1.2),
+    Case("50 subjects, intercept + slope, own times", Study(50, slope=True), 20_000, 123, 0.8),
+    Case("50 subjects x 10 sites, crossed", Study(50, n_sites=10), 20_000, 274, 1.2),
     Case("500 subjects, intercept", Study(500), 4_000, 55, None),
     Case(
         "500 subjects, intercept + slope, same times", Study(500, slope=True, own_times=False), 2_000, 1575, 8

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from benchmarks.app_runs import Run
 
 DOCS = CHECKOUT / "docs" / "performance.md"
-FULL, COARSE = "91x109x91", "31x37x31"
+FULL, MEDIUM, COARSE = "91x109x91", "45x54x45", "31x37x31"
 CROSSED = ("(1 + time | subject)", "(1 + time + age + sex | session)")
 # Times the loop, and seconds besides, that a run may take, by the number of images.
 TARGETS = {1000: (1.5, 5.0), 4000: (1.5, 0.0)}
@@ -39,7 +39,7 @@ CASES = (
     *(Case("ratio", n, FULL, repeats=2, with_loop=True) for n in TARGETS),
     *(Case("memory", 1_000, FULL, mem=mem) for mem in ("1G", "2G", "4G")),
     *(Case("memory", 10_000, COARSE, mem=mem) for mem in ("1G", "2G", "4G")),
-    *(Case("processes", 1_000, COARSE, random=CROSSED, n_procs=n, repeats=2) for n in (1, 2)),
+    *(Case("processes", 1_000, MEDIUM, random=CROSSED, n_procs=n) for n in (1, 2)),
 )
 RATIO_HEADER = (
     "images", "loop, s", "app, s", "app / loop", "target, s", "start-up, s", "reading, s", "fitting, s",

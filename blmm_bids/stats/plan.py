@@ -13,9 +13,12 @@ from blmm_bids.stats.plan_structure import Structure, make_structure
 
 # Condition number of a term's scaled effects from which on they are made orthogonal.
 NEARLY_DEPENDENT = 30.0
-# Doubles that the lanes of a chunk may take together: a share of a last-level cache.
-CACHE_DOUBLES = 1_000_000
-MIN_LANES, MAX_LANES = 8, 128
+# Lanes of a chunk: loops over fewer than some dozens take longer to start than to run. The usual ones where
+# they take no more than so many doubles together, and more where a second-level cache holds them.
+USUAL_LANES, MOST_LANES = 64, 128
+MOST_DOUBLES, CACHE_DOUBLES = 3_000_000, 200_000
+# A vector's width.
+WIDTH = 8
 # A loop over items costs as much to start as a few dozen of them: where the first term is the only one,
 # levels times lanes make this many, whose sums stay in the first cache, and lanes are as many as keep the
 # levels in the second.
@@ -177,7 +180,7 @@ def _one_by_one(rest: Structure, folding: Folding, columns: FloatArray) -> Pass:
     doubles = _lane_doubles(rest, folding)
     lanes = _lanes(doubles)
     if n_levels and rest.term_size.size == 0:
-        lanes = MIN_LANES
+        lanes = WIDTH
         while 2 * lanes * doubles <= NEAR_DOUBLES and lanes < ITEMS:
             lanes *= 2
         folding = folding._replace(sizes=np.array([size, n_levels, 0, ITEMS // lanes]))
@@ -205,9 +208,10 @@ def _conditioner(effects: FloatArray, group: str) -> FloatArray:
 
 
 def _lanes(doubles: int) -> int:
-    """Voxels side by side: as many as keep their arrays in cache, at least a vector's width."""
-    fitting = CACHE_DOUBLES // max(doubles, 1)
-    return int(np.clip(fitting // MIN_LANES * MIN_LANES, MIN_LANES, MAX_LANES))
+    """Voxels side by side, in whole vectors."""
+    doubles = max(doubles, 1)
+    lanes = max(min(MOST_DOUBLES // doubles, USUAL_LANES), min(CACHE_DOUBLES // doubles, MOST_LANES))
+    return max(lanes // WIDTH * WIDTH, WIDTH)
 
 
 def _lane_doubles(rest: Structure, fold: Folding) -> int:

@@ -10,7 +10,7 @@ def test_main__prints_a_row_a_design(capsys) -> None:
     engine.main(["--scale", "0.001", "--repeats", "1", "--only", "50 subjects, intercept + slope, same"])
     ((row,),) = read_tables(capsys.readouterr().out)
     assert tuple(row) == engine.HEADER
-    assert row["voxels timed"] == "10"
+    assert row["voxels timed"] == "20"
     assert float(row["fit, s"].replace(",", "")) > 0
     assert (row["reference, s"], row["target, s"]) == ("123", "0.8")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from blmm_bids.errors import DataError
-from blmm_bids.stats.plan import MIN_LANES, make_plan
+from blmm_bids.stats.plan import WIDTH, make_plan
 from tests.stats.designs import make_design, make_term, random_design
 
 # Products of a few dozen rounded numbers.
@@ -77,7 +77,7 @@ def test_make_plan__survives_a_pickle():
     np.testing.assert_array_equal(copy.structure.row_idx, plan.structure.row_idx)
     np.testing.assert_array_equal(copy.Q, plan.Q)
     assert [each.lanes for each in copy.passes] == [each.lanes for each in plan.passes]
-    assert min(each.lanes for each in plan.passes) >= MIN_LANES
+    assert min(each.lanes for each in plan.passes) >= WIDTH
     assert copy.work_bytes > 0
 
 

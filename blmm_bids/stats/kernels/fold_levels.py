@@ -12,7 +12,7 @@ from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import apart, inner
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.fold_matrices import add_derivatives, effect_matrices
-from blmm_bids.stats.kernels.small import clear_rows, copy
+from blmm_bids.stats.kernels.small import clear_rows
 from blmm_bids.stats.model import FloatArray
 from blmm_bids.stats.plan_structure import Structure
 
@@ -64,9 +64,6 @@ def weigh_levels(rest: Structure, fold: Folding, fl: FoldLanes) -> None:
         for e in range(size):
             clear_rows(k[e])
         _weigh_unit(rest, fold, unit, row, n_columns, fl.stats_grad, fl.v, k)
-        for b in range(size):
-            for a in range(b + 1, size):
-                copy(k[a, b], k[b, a])
         add_derivatives(size, fold.directions, fl.h[unit], k, fl.weights, fl.first, fl.second)
 
 

@@ -152,13 +152,19 @@ def add_derivatives(
         See `Folding`.
     h : (effect, effect, item)
     k : (effect, effect, item)
-        ``<df/dB, v v'>``; becomes ``2 K - weight H``.
+        ``<df/dB, v v'>``, of which the lower triangle is read; scratch then.
     weights : (item,)
         Of the log-determinant, times the levels that the unit stands for.
     first, second : (direction, item), (pair of directions, item)
         ``tr(E_i (weight H - K))`` and ``tr(E_i H E_j (2 K - weight H))`` are added.
     """
     items = weights.size
+    if size == 2 and directions[1] == 1:
+        _add_derivatives_of_two(
+            h[0, 0], h[1, 0], h[1, 1], k[0, 0], k[1, 0], k[1, 1], weights, first[0], first[1], first[2],
+            second[0], second[1], second[2], second[3], second[4], second[5],
+        )  # fmt: skip
+        return
     i = 0
     for b in range(size):
         for a in range(b, size):
@@ -169,9 +175,10 @@ def add_derivatives(
                     total[w] += times * (weights[w] * h[a, b, w] - k[a, b, w])
             i += 1
     for a in range(size):
-        for b in range(size):
+        for b in range(a + 1):
             for w in range(items):
                 k[a, b, w] = 2.0 * k[a, b, w] - weights[w] * h[a, b, w]
+                k[b, a, w] = k[a, b, w]
     i = 0
     for b in range(size):
         for a in range(b, size):
@@ -190,6 +197,42 @@ def add_derivatives(
                             _add_trace(h[a, e], k[d, b], total)
                     j += 1
             i += 1
+
+
+@apart
+def _add_derivatives_of_two(
+    h_a: FloatArray,
+    h_b: FloatArray,
+    h_c: FloatArray,
+    k_a: FloatArray,
+    k_b: FloatArray,
+    k_c: FloatArray,
+    weights: FloatArray,
+    first_a: FloatArray,
+    first_b: FloatArray,
+    first_c: FloatArray,
+    second_aa: FloatArray,
+    second_ba: FloatArray,
+    second_bb: FloatArray,
+    second_ca: FloatArray,
+    second_cb: FloatArray,
+    second_cc: FloatArray,
+) -> None:
+    """Add those of two correlated effects, whose D has the elements a, b and c, in one loop."""
+    for w in range(weights.size):
+        h_0, h_1, h_2 = h_a[w], h_b[w], h_c[w]
+        own_0, own_1, own_2 = weights[w] * h_0, weights[w] * h_1, weights[w] * h_2
+        k_0, k_1, k_2 = k_a[w], k_b[w], k_c[w]
+        first_a[w] += own_0 - k_0
+        first_b[w] += 2.0 * (own_1 - k_1)
+        first_c[w] += own_2 - k_2
+        m_0, m_1, m_2 = 2.0 * k_0 - own_0, 2.0 * k_1 - own_1, 2.0 * k_2 - own_2
+        second_aa[w] += h_0 * m_0
+        second_ba[w] += h_0 * m_1 + h_1 * m_0
+        second_bb[w] += 2.0 * h_1 * m_1 + h_2 * m_0 + h_0 * m_2
+        second_ca[w] += h_1 * m_1
+        second_cb[w] += h_2 * m_1 + h_1 * m_2
+        second_cc[w] += h_2 * m_2
 
 
 @apart
