@@ -51,13 +51,14 @@ from blmm_bids.stats.kernels.products import (
 from blmm_bids.stats.kernels.search import Rules
 from blmm_bids.stats.kernels.small import copy
 from blmm_bids.stats.model import FloatArray, IntArray
+from blmm_bids.stats.plan import WIDTH
 from blmm_bids.stats.plan_structure import Structure
 
 # Voxels of one pattern whose products are formed together: so many that a loop over them is worth
 # starting, and so few that their values stay near. Padded to a vector's width, so that a voxel's bits do
 # not depend on its place.
 BATCH_DOUBLES = 128_000
-MOST_COLUMNS, WIDTH = 64, 8
+MOST_COLUMNS = 64
 
 
 class Queue(NamedTuple):
@@ -263,8 +264,7 @@ def multiply_batch(
     )
     hold_levels(fold, design, width, gaps, responses)
     project_responses(rest, fold, pattern, design, width, responses, batch.fold_responses)
-    if fold.sizes[2] > 0:
-        total_responses(rest, fold, design, width, batch.fold_responses)
+    total_responses(rest, fold, design, width, batch.fold_responses)
 
 
 @inner

@@ -108,9 +108,9 @@ def delete_image(
     size, n_fixef = fold.sizes[0], rest.sizes[1]
     first, row, turn = level * size, whole.basis[obs], ways.turn
     met, fixef, level_y, border = design.met, design.fixef[level], out.level, out.border
-    old_class, old_y = design.class_of[level], ways.responses[0]
+    old_class = design.class_of[level]
     add_met(rest, fold, level, -1.0, design)
-    add_met_responses(fold, level, b, -1.0, design, out)
+    add_met_responses(fold, level, b, b + 1, -1.0, design, out)
     # 1. Within the level.
     left, residual = 1.0, 0.0
     for a in range(size):
@@ -126,11 +126,9 @@ def delete_image(
     border[n_fixef, b] -= residual * residual / left
     # 2. Shared with it.
     for j in range(n_fixef):
-        shared = 0.0
         for a in range(size):
-            old = fixef[a, j] - row[a] * q_basis[obs, j]
-            fixef[a, j] = (old + turn[0, a] * shared) * turn[1, a]
-            shared += row[a] * old
+            fixef[a, j] -= row[a] * q_basis[obs, j]
+        _turn(row, turn, fixef[:, j])
     effect = size
     for term in range(rest.term_size.size):
         position = fold.level_ptr[level] + fold.obs_met[obs, term]
@@ -139,26 +137,29 @@ def delete_image(
                 met[position + e, a] -= row[a] * effects[obs, effect]
             effect += 1
     for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
-        shared = 0.0
-        for a in range(size):
-            old = met[m, a]
-            met[m, a] = (old + turn[0, a] * shared) * turn[1, a]
-            shared += row[a] * old
-    shared = 0.0
-    for a in range(size):
-        old = level_y[first + a, b]
-        old_y[a] = old
-        level_y[first + a, b] = (old + turn[0, a] * shared) * turn[1, a]
-        shared += row[a] * old
-        ways.responses[1, a] = level_y[first + a, b]
+        _turn(row, turn, met[m])
+    y = level_y[first : first + size, b]
+    copy(y, ways.responses[0])
+    _turn(row, turn, y)
+    copy(y, ways.responses[1])
     # 3. G and the class.
     if not _reclassify(fold, effects, level, row, whole, design, ways):
         return False
     add_met(rest, fold, level, 1.0, design)
-    add_met_responses(fold, level, b, 1.0, design, out)
+    add_met_responses(fold, level, b, b + 1, 1.0, design, out)
     if old_class >= 0:
         _move(rest, fold, old_class, design.class_of[level], whole.fixef[level], fixef, b, design, out, ways)
     return True
+
+
+@inner
+def _turn(row: FloatArray, turn: FloatArray, x: FloatArray) -> None:
+    """Coefficients of B's other rows made orthonormal, in place of those of the rows as they are."""
+    shared = 0.0
+    for a in range(row.size):
+        old = x[a]
+        x[a] = (old + turn[0, a] * shared) * turn[1, a]
+        shared += row[a] * old
 
 
 @inner

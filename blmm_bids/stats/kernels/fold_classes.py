@@ -70,7 +70,7 @@ def weigh_classes(fold: Folding, fl: FoldLanes) -> None:
                     for w in range(product.size):
                         half[i, j, w] += y[i, r, w] * k[r, j, w]
         for i in range(size):
-            for j in range(size):
+            for j in range(i + 1):
                 for w in range(product.size):
                     k[i, j, w] = 0.0
                 for r in range(size):

@@ -291,23 +291,14 @@ def add_level(rest: Structure, fold: Folding, level: int, times: float, out: Fol
     times : float
         1, or -1 to take off.
     """
-    add_shared(rest, fold, level, times, out)
-    border, diagonal = out.base[rest.sizes[6] :], rest.sizes[7] - rest.sizes[6]
-    for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
-        add_square(times, out.within[fold.level_obs[o]], diagonal, border)
-
-
-@inner
-def add_shared(rest: Structure, fold: Folding, level: int, times: float, out: FoldPattern) -> None:
-    """Add what the other terms and Q share with a level to its class, and take it off the other terms'.
-
-    Their variances bound what cancellation can do there; Q's own products are those of its residuals.
-    """
     add_met(rest, fold, level, times, out)
-    c = out.class_of[level]
+    first, diagonal, c = rest.sizes[6], rest.sizes[7] - rest.sizes[6], out.class_of[level]
+    # Of Q, from its residuals.
+    for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
+        add_square(times, out.within[fold.level_obs[o]], diagonal, out.base[first:])
     if c < 0:
         return
-    first, diagonal, fixef = rest.sizes[6], rest.sizes[7] - rest.sizes[6], out.fixef[level]
+    fixef = out.fixef[level]
     pair = -1
     for b in range(fold.sizes[0]):
         for a in range(b, fold.sizes[0]):
@@ -322,7 +313,7 @@ def add_shared(rest: Structure, fold: Folding, level: int, times: float, out: Fo
 
 @inner
 def add_met(rest: Structure, fold: Folding, level: int, times: float, out: FoldPattern) -> None:
-    """Add the part of `add_shared` that the other terms have."""
+    """Add the part of `add_level` that the other terms have; their variances bound what cancels."""
     n_border, start, last = rest.sizes[1] + 1, fold.level_ptr[level], fold.level_ptr[level + 1]
     if start == last:
         return

@@ -76,73 +76,48 @@ def project_responses(
             row = fold.obs_level[pattern.present[i]] * size + a
             z = basis[pattern.present[i], a]
             if z != 0.0:
-                _add_columns(z, values[i], n_columns, level_y[row])
+                _add_columns(z, values[i], 0, n_columns, level_y[row])
     for i in range(n_present):
         for a in range(size):
             row = fold.obs_level[pattern.present[i]] * size + a
             z = basis[pattern.present[i], a]
             if z != 0.0:
-                _add_columns(-z, level_y[row], n_columns, values[i])
+                _add_columns(-z, level_y[row], 0, n_columns, values[i])
         for j in range(n_fixef):
             x = within[pattern.present[i], j]
             for b in range(n_columns):
                 border[j, b] += x * values[i, b]
         for b in range(n_columns):
             border[n_fixef, b] += values[i, b] * values[i, b]
-    for level in range(fold.sizes[1]):
-        for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
-            for a in range(size):
-                if design.met[m, a] != 0.0:
-                    y_a = level_y[level * size + a]
-                    _add_columns(-design.met[m, a], y_a, n_columns, out.rest[fold.level_cols[m]])
 
 
 @inner
 def total_responses(
     rest: Structure, fold: Folding, design: FoldPattern, n_columns: int, out: FoldResponses
 ) -> None:
-    """Add the products of the levels with a batch of responses up, class by class."""
-    n_fixef, n_ranef, size = rest.sizes[1], rest.sizes[0], fold.sizes[0]
-    met, fixef, level_y = design.met, design.fixef, out.level
-    # Those too that none of these levels is in: a level with gaps may be.
+    """Add up what levels share with a batch of responses, and take it off the other terms' products."""
+    # Classes too that none of these levels is in: a level with gaps may be.
     for c in range(out.totals.shape[0]):
         for pair in range(out.totals.shape[1]):
             clear_columns(out.totals[c, pair], n_columns)
     for level in range(fold.sizes[1]):
-        c = design.class_of[level]
-        if c < 0:
-            continue
-        pair = -1
-        for b in range(size):
-            for a in range(b, size):
-                pair += 1
-                if not has_columns(design.root[level], a, b):
-                    continue
-                total = out.totals[c, pair]
-                y_a, y_b = level_y[level * size + a], level_y[level * size + b]
-                for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
-                    _add_columns(met[m, a], y_b, n_columns, total[fold.level_cols[m]])
-                    if a != b:
-                        _add_columns(met[m, b], y_a, n_columns, total[fold.level_cols[m]])
-                for i in range(n_fixef):
-                    _add_columns(fixef[level, b, i], y_a, n_columns, total[n_ranef + i])
-                    if a != b:
-                        _add_columns(fixef[level, a, i], y_b, n_columns, total[n_ranef + i])
-                square = total[n_ranef + n_fixef]
-                # Off-diagonal pairs hold both orders.
-                times = 1.0 if a == b else 2.0
-                for column in range(n_columns):
-                    square[column] += times * y_a[column] * y_b[column]
+        add_responses(rest, fold, level, 0, n_columns, design, out)
 
 
 @inner
 def add_responses(
-    rest: Structure, fold: Folding, level: int, b: int, design: FoldPattern, out: FoldResponses
+    rest: Structure, fold: Folding, level: int, begin: int, end: int, design: FoldPattern, out: FoldResponses
 ) -> None:
-    """Add what column ``b`` shares with one level to its class, and take it off the other terms'."""
+    """Add what one level shares with responses to its class, and take it off the other terms' products.
+
+    Parameters
+    ----------
+    begin, end : int
+        Columns of ``out``.
+    """
     size, n_fixef, n_ranef = fold.sizes[0], rest.sizes[1], rest.sizes[0]
     fixef, level_y, c = design.fixef[level], out.level, design.class_of[level]
-    add_met_responses(fold, level, b, 1.0, design, out)
+    add_met_responses(fold, level, begin, end, 1.0, design, out)
     if c < 0:
         return
     pair = -1
@@ -152,40 +127,47 @@ def add_responses(
             if not has_columns(design.root[level], a, e):
                 continue
             total = out.totals[c, pair]
-            y_a, y_e = level_y[level * size + a, b], level_y[level * size + e, b]
-            twice = 0.0 if a == e else 1.0
+            y_a, y_e = level_y[level * size + a], level_y[level * size + e]
             for i in range(n_fixef):
-                total[n_ranef + i, b] += fixef[e, i] * y_a + twice * fixef[a, i] * y_e
-            total[n_ranef + n_fixef, b] += (1.0 + twice) * y_a * y_e
+                _add_columns(fixef[e, i], y_a, begin, end, total[n_ranef + i])
+                if a != e:
+                    _add_columns(fixef[a, i], y_e, begin, end, total[n_ranef + i])
+            square = total[n_ranef + n_fixef]
+            # Off-diagonal pairs hold both orders.
+            times = 1.0 if a == e else 2.0
+            for column in range(begin, end):
+                square[column] += times * y_a[column] * y_e[column]
 
 
 @inner
 def add_met_responses(
-    fold: Folding, level: int, b: int, times: float, design: FoldPattern, out: FoldResponses
+    fold: Folding, level: int, begin: int, end: int, times: float, design: FoldPattern, out: FoldResponses
 ) -> None:
     """Add ``times`` the part of `add_responses` that the other terms have."""
     start, last = fold.level_ptr[level], fold.level_ptr[level + 1]
     if start == last:
         return
-    size, met, level_y, c = fold.sizes[0], design.met, out.level, design.class_of[level]
+    size, met, c = fold.sizes[0], design.met, design.class_of[level]
     pair = -1
     for e in range(size):
-        y_e = times * level_y[level * size + e, b]
+        y_e = out.level[level * size + e]
         for m in range(start, last):
-            out.rest[fold.level_cols[m], b] -= met[m, e] * y_e
+            _add_columns(-times * met[m, e], y_e, begin, end, out.rest[fold.level_cols[m]])
         for a in range(e, size):
             pair += 1
             if c < 0 or not has_columns(design.root[level], a, e):
                 continue
-            y_a = times * level_y[level * size + a, b]
-            twice = 0.0 if a == e else 1.0
+            y_a = out.level[level * size + a]
             for m in range(start, last):
-                out.totals[c, pair, fold.level_cols[m], b] += met[m, a] * y_e + twice * met[m, e] * y_a
+                total = out.totals[c, pair, fold.level_cols[m]]
+                _add_columns(times * met[m, a], y_e, begin, end, total)
+                if a != e:
+                    _add_columns(times * met[m, e], y_a, begin, end, total)
 
 
 @apart
-def _add_columns(times: float, x: FloatArray, n_columns: int, out: FloatArray) -> None:
-    for column in range(n_columns):
+def _add_columns(times: float, x: FloatArray, begin: int, end: int, out: FloatArray) -> None:
+    for column in range(begin, end):
         out[column] += times * x[column]
 
 

@@ -327,7 +327,7 @@ def _add_held(
         for j in range(n_fixef):
             border[j, b] += within[obs, j] * held[obs]
         border[n_fixef, b] += held[obs] * held[obs]
-    add_responses(rest, fold, level, b, design, out)
+    add_responses(rest, fold, level, b, b + 1, design, out)
 
 
 @inner
