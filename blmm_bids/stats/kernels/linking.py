@@ -13,6 +13,8 @@ from typing import Any
 from numba.core import codegen, compiler_machinery, cpu, typed_passes
 from numba.core.runtime import context
 
+from blmm_bids.stats.kernels.lowering import InnerLower
+
 # LLVM's third level takes longer and gives nothing here.
 _LEVEL = 2
 
@@ -96,10 +98,16 @@ class InnerLowering(typed_passes.NativeLowering):
 
     _name = "inner_lowering"
 
+    @property
+    def lowering_class(self) -> type[InnerLower]:
+        """What lowers it."""
+        return InnerLower
+
     def run_pass(self, state: Any) -> bool:  # noqa: ANN401
         """Do it."""
         # A copy of its own: this is how numba, too, sets options of one function.
         state.targetctx = state.targetctx.subtarget()
         state.targetctx.__class__ = _BorrowingContext
+        state.targetctx.typing_context = state.typingctx
         state.library = _InnerLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         return bool(super().run_pass(state))

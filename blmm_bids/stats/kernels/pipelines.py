@@ -18,6 +18,9 @@ _THRESHOLDS = 50_000, 20, 20
 # No kernel has what these look for: closures, expressions of whole arrays, functions to be put in place of
 # calls as numba's own code.
 _NEEDLESS = {untyped_passes.InlineClosureLikes, typed_passes.NopythonRewrites, typed_passes.InlineOverloads}
+# Nor has an inner one what these make: other expressions for constant operands, and ends of variables, at
+# which references would be counted.
+_NEEDLESS_INSIDE = {untyped_passes.GenericRewrites, typed_passes.IRLegalization}
 
 
 class _RememberingContext(context.Context):
@@ -34,12 +37,22 @@ class _RememberingContext(context.Context):
 
     def _resolve_user_function_type(self, func: Any, args: Any, kws: Any, literals: Any = None) -> Any:  # noqa: ANN401
         function = self._lookup_global(func) or func
+        if isinstance(function, types.Dispatcher):
+            # A kernel for a 0 alone would be one kernel more.
+            args = tuple(types.unliteral(kind) for kind in args)
         if not isinstance(function, types.Function):
             return super()._resolve_user_function_type(func, args, kws, literals)
         key = function, tuple(args), tuple(dict(kws).items())
         if key not in self.found:
             self.found[key] = super()._resolve_user_function_type(func, args, kws, literals)
         return self.found[key]
+
+    def resolve_value_type(self, val: Any) -> Any:  # noqa: ANN401
+        if not callable(val):
+            return super().resolve_value_type(val)
+        if val not in self.found:
+            self.found[val] = super().resolve_value_type(val)
+        return self.found[val]
 
     def resolve_setitem(self, target: Any, index: Any, value: Any) -> Any:  # noqa: ANN401
         key = target, index, value
@@ -56,6 +69,7 @@ class KernelCompiler(compiler.CompilerBase):
     """Compiles a kernel that Python calls, and with it those that it calls."""
 
     lowering: ClassVar[type[typed_passes.NativeLowering]] = KernelLowering
+    needless: ClassVar[set[Any]] = _NEEDLESS
 
     def define_pipelines(self) -> list[Any]:
         """List the one way of compiling."""
@@ -64,7 +78,7 @@ class KernelCompiler(compiler.CompilerBase):
         passes.passes = [
             (self.lowering if which is typed_passes.NativeLowering else which, why)
             for which, why in passes.passes
-            if which not in _NEEDLESS
+            if which not in self.needless
         ]
         return [passes]
 
@@ -82,6 +96,7 @@ class InnerCompiler(KernelCompiler):
     """Compiles a kernel that only kernels call as far as they need it."""
 
     lowering = InnerLowering
+    needless = _NEEDLESS | _NEEDLESS_INSIDE
     apart = False
 
     def define_pipelines(self) -> list[Any]:
