@@ -127,6 +127,22 @@ def test_fit_voxels__finds_optima_on_and_near_the_boundary(factor, noise, reml):
         assert smallest > -1e-10 * (1 + np.abs(D).max())
 
 
+def test_fit_voxels__a_last_step_that_was_not_is_made_good():
+    # A slope's variance so small that its optimum is on the boundary, or near it, or at neither: there a
+    # search is now and then wrong about which step is its last one.
+    rng = np.random.default_rng(20_21)
+    subject, time = np.repeat(np.arange(50), 4), np.tile(np.arange(4.0), 50)
+    one = np.ones(subject.size)
+    design = make_design(np.column_stack([one, time]), make_term("subject", subject, one, time))
+    effects = rng.normal(size=(6000, 2, 50)) * np.array([0.5, 0.15])[:, None]
+    y = rng.normal(size=(6000, 200)) + effects[:, 0, subject] + effects[:, 1, subject] * time
+    plan = make_plan(design)
+    fit, scored = fit_voxels(plan, y, FitOptions()), fit_voxels(plan, y, FitOptions(method="FS"))
+    assert np.isin(fit.status, (Status.CONVERGED, Status.SINGULAR)).all()
+    assert (fit.loglik > scored.loglik - LOGLIK_TOLERANCE).all()
+    assert fit.n_iter.max() < MANY_ITERATIONS
+
+
 @pytest.mark.parametrize("scale", [0.0, 1.0, 10.0, 100.0])
 @pytest.mark.parametrize("n_effects", [1, 2, 3])
 def test_fit_voxels__folding_equal_levels_changes_rounding_only(n_effects, scale):

@@ -111,6 +111,7 @@ def _start(
     search.outcome[w] = CONVERGED
     search.radius[w] = FIRST_RADIUS
     search.value[w] = math.inf
+    search.predicted[w] = 0.0
     for i in range(s.sizes[1]):
         search.gamma[w, i] = responses.gamma[i, b]
     search.scale[w, 0] = responses.scale[0, b]

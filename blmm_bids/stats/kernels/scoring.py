@@ -42,6 +42,7 @@ from blmm_bids.stats.kernels.search import (
     Search,
     finalise,
     keep_best,
+    serves_inference,
 )
 from blmm_bids.stats.kernels.semidefinite import (
     SQRT_2,
@@ -186,8 +187,7 @@ def _advance(
     elif search.n_iter[w] < rules.max_iter and _drop_floor(s, k, w, search, scoring):
         search.phase[w] = EXACT
         return False
-    expected = not rules.observed and rules.information_reml == rules.reml
-    if better and expected and not near_boundary(s, search.theta[w]):
+    if better and serves_inference(rules) and not near_boundary(s, search.theta[w]):
         return True
     finalise(s, k, w, search, small, rules)
     return False

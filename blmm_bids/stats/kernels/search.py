@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -25,13 +26,19 @@ from blmm_bids.stats.plan_structure import Structure
 
 MAX_ITER = int(Status.MAX_ITER)
 # What a lane's next evaluation is for.
-IDLE, FIRST, SEARCH, CHECK, LEAVING, FINAL, PIVOT, EXACT = -1, 0, 1, 2, 3, 4, 5, 6
+IDLE, FIRST, SEARCH, CHECK, LEAVING, FINAL, PIVOT, EXACT, ARRIVING = -1, 0, 1, 2, 3, 4, 5, 6, 7
 # A step that promises less than this share of the tolerance is not taken: Newton's error squares
 # at each step, so what is left beyond it is far below.
 SPARE = 1e-3
 # Near the boundary a step more, so that whether an estimate is singular does not depend on where the search
 # came from: where a variance is zero, what is usually near enough is about as far off as lme4's rule looks.
 AT_BOUNDARY = 1e-6
+# A step that promises this share of what is left to gain is Newton's own, which the radius did not shorten.
+FREE = 0.99
+# Where the last point was foretold, and is judged by the Hessian of the point before: this share of what is
+# near enough, and only so much of theta as would be near the boundary.
+FORETOLD = 0.25
+AFAR = 0.1
 # Relative rounding of the criterion: decreases below it are not decreases.
 ROUNDING = 4e-15
 SMALLEST_RADIUS = 1e-9
@@ -144,52 +151,104 @@ def advance_lanes(
     """Let every lane digest its evaluation; the number of lanes that want their effects reordered."""
     n_pivots = 0
     for w in range(search.phase.size):
-        if search.phase[w] == FINAL:
-            write_estimates(s, k, w, fl.plain, search, small, r_inv, rules, out)
-            search.phase[w] = IDLE
-        elif search.phase[w] != IDLE:
-            _advance(s, k, w, search, small, rules)
+        is_final = search.phase[w] == FINAL
+        if not is_final and search.phase[w] != IDLE:
+            is_final = _advance(s, k, w, search, small, rules)
             if search.outcome[w] == ZERO_RESIDUAL:
                 out.status[search.voxel[w]] = ZERO_RESIDUAL
                 search.phase[w] = IDLE
             elif search.phase[w] == PIVOT:
                 n_pivots += 1
+        if is_final:
+            write_estimates(s, k, w, fl.plain, search, small, r_inv, rules, out)
+            search.phase[w] = IDLE
     return n_pivots
 
 
 @inner
-def _advance(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules: Rules) -> None:
-    """Digest one evaluation of a lane and set its next theta."""
+def _advance(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules: Rules) -> bool:
+    """Digest one evaluation of a lane and set its next theta; whether it serves inference as it is."""
     n_theta = s.sizes[3]
     search.n_iter[w] += 1
     phase = search.phase[w]
     if phase == CHECK:
-        # The lane's columns as contiguous vectors; the best point's gradient is not needed any more.
-        theta = small.theta
-        for t in range(n_theta):
-            theta[t] = k.theta[t, w]
-            search.grad[w, t] = k.grad[t, w]
-        if leave_boundary(s, theta, search.grad[w], SPARE * rules.tol, small):
-            for t in range(n_theta):
-                k.theta[t, w] = theta[t]
-            search.phase[w] = LEAVING
-        else:
-            finalise(s, k, w, search, small, rules)
-        return
+        return _leave_or_stay(s, k, w, search, small, rules)  # type: ignore[no-any-return]
+    if phase == ARRIVING:
+        return _has_arrived(s, k, w, search, small, rules)  # type: ignore[no-any-return]
     value = k.value[w]
     noise = ROUNDING * abs(value)
     better = value <= search.value[w] + (0.0 if phase == LEAVING else noise)
     if phase == LEAVING and not better:
         finalise(s, k, w, search, small, rules)
-        return
+        return False
     if better:
         _accept(k, w, search, n_theta)
         if not search.rss[w] > search.scale[w, 1]:
             search.outcome[w] = ZERO_RESIDUAL
-            return
+            return False
     else:
         search.radius[w] *= 0.25
     _next_step(s, k, w, search, small, rules, noise)
+    return False
+
+
+@inner
+def _leave_or_stay(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules: Rules) -> bool:
+    """Leave the boundary where the score points inside, or end there; whether its inference is known."""
+    # The lane's columns as contiguous vectors.
+    theta, degrees = small.theta, _degrees(s, search, w, rules)
+    for t in range(s.sizes[3]):
+        theta[t] = k.theta[t, w]
+    _take_slopes(k, w, rules, degrees, small)
+    if leave_boundary(s, theta, small.grad, SPARE * rules.tol, small):
+        for t in range(s.sizes[3]):
+            k.theta[t, w] = theta[t]
+        k.weights[2, w] = degrees
+        search.phase[w] = LEAVING
+        return False
+    if serves_inference(rules):
+        return True
+    finalise(s, k, w, search, small, rules)
+    return False
+
+
+@inner
+def _has_arrived(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules: Rules) -> bool:
+    """Whether the step that was to be the last one was; otherwise the same point is evaluated in full."""
+    degrees = _degrees(s, search, w, rules)
+    value = k.value[w] + degrees * math.log(k.rss[w])
+    noise = ROUNDING * abs(value)
+    _take_slopes(k, w, rules, degrees, small)
+    left = newton_step(small.grad, search.hess[w], s.sizes[3], search.radius[w], small)[1]
+    is_near = left < FORETOLD * max(2.0 * SPARE * rules.tol, noise)
+    if is_near and value <= search.value[w] + noise and k.rss[w] > search.scale[w, 1]:
+        keep_best(k, w, search, value)
+        return True
+    k.weights[2, w] = degrees
+    search.phase[w] = SEARCH
+    search.n_iter[w] -= 1
+    return False
+
+
+@inner
+def _take_slopes(k: Lanes, w: int, rules: Rules, degrees: float, small: Small) -> None:
+    """Take the criterion's gradient, which an evaluation for inference leaves the residual's part out of."""
+    for t in range(k.grad.shape[0]):
+        small.grad[t] = k.grad[t, w]
+        if serves_inference(rules):
+            small.grad[t] += degrees * k.d_rss[t, w] / k.rss[w]
+
+
+@inner
+def _degrees(s: Structure, search: Search, w: int, rules: Rules) -> float:
+    """Count the images that the residual's logarithm stands for."""
+    return float(search.n_present[w] - (s.sizes[1] if rules.reml else 0))
+
+
+@inner
+def serves_inference(rules: Rules) -> bool:
+    """Whether an evaluation without the residual's part is what inference needs."""
+    return not rules.observed and rules.information_reml == rules.reml
 
 
 @inner
@@ -246,13 +305,29 @@ def _next_step(
         elif (
             near_boundary(s, search.theta[w]) and s.term_size.max() > 1 and search.n_iter[w] < rules.max_iter
         ):
-            _check_boundary(s, k, w, search, small)
+            _check_boundary(s, k, w, search, small, rules)
             return
         finalise(s, k, w, search, small, rules)
         return
+    before = search.predicted[w]
     search.predicted[w] = predicted
     for t in range(n_theta):
         k.theta[t, w] = search.theta[w, t] + small.step[t]
+    if convex and search.phase[w] == SEARCH and predicted > FREE * left and serves_inference(rules):
+        # Newton's error squares; the step before tells at what rate.
+        will_be_left = left * (left / before) ** 2 if before > 0.0 else math.inf
+        if will_be_left < FORETOLD * enough:
+            _arrive(s, k, w, search, small)
+
+
+@inner
+def _arrive(s: Structure, k: Lanes, w: int, search: Search, small: Small) -> None:
+    """Ask for inference at the next point too, but not near the boundary, where it has a point of its own."""
+    for t in range(s.sizes[3]):
+        small.theta[t] = AFAR * k.theta[t, w]
+    if not near_boundary(s, small.theta):
+        k.weights[2, w] = 0.0
+        search.phase[w] = ARRIVING
 
 
 @inner
@@ -265,14 +340,16 @@ def _wants_pivoting(s: Structure, w: int, search: Search, small: Small) -> bool:
 
 
 @inner
-def _check_boundary(s: Structure, k: Lanes, w: int, search: Search, small: Small) -> None:
-    """Ask for the score in D just inside the boundary."""
+def _check_boundary(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules: Rules) -> None:
+    """Ask for the score in D just inside the boundary, and for inference there."""
     theta = small.theta
     for t in range(s.sizes[3]):
         theta[t] = search.theta[w, t]
     raise_floor(s, theta, small)
     for t in range(s.sizes[3]):
         k.theta[t, w] = theta[t]
+    if serves_inference(rules):
+        k.weights[2, w] = 0.0
     search.phase[w] = CHECK
 
 
