@@ -100,10 +100,10 @@ def sort_patterns(y: NDArray[np.floating]) -> tuple[IntArray, IntArray]:
     incomplete = np.flatnonzero(missing.any(axis=1))
     if incomplete.size:
         packed = np.packbits(missing[incomplete], axis=1)
-        # One item a row: numpy compares rows of several items byte by byte, which takes ten times as long.
-        rows = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
-        _, inverse = np.unique(rows, return_inverse=True)
-        pattern_ids[incomplete] = inverse + 1
+        ids: dict[bytes, int] = {}
+        # By their hashes: to sort the rows takes three times as long.
+        for voxel, row in zip(incomplete, packed.view(f"V{packed.shape[1]}").ravel().tolist(), strict=True):
+            pattern_ids[voxel] = ids.setdefault(row, len(ids) + 1)
     return np.argsort(pattern_ids, kind="stable"), pattern_ids
 
 

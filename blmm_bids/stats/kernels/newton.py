@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blmm_bids.stats.kernels.compiling import inner
-from blmm_bids.stats.kernels.small import cholesky, jacobi_eigh, semidefinite_cholesky
+from blmm_bids.stats.kernels.small import cholesky, cholesky_solve, jacobi_eigh, semidefinite_cholesky
 from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure
 
@@ -30,6 +30,8 @@ FIRST_RADIUS = 0.8
 PUSH = 0.3
 # Eigenvalues of the Hessian below minus this share of the largest are negative, not rounding.
 NEGATIVE_CURVATURE = 1e-6
+# Pivots above this share of the diagonal leave no doubt that there is none.
+CONVEX = 1e-5
 # How far D is moved along a direction in which the score leads off the boundary.
 LEAVE = 1e-3
 # theta_jj below this is near enough to the boundary for D's score to be looked at.
@@ -93,6 +95,19 @@ def newton_step(
         for j in range(i + 1):
             a[i, j] = hess[i, j]
             a[j, i] = hess[i, j]
+    if cholesky(a, n, CONVEX):
+        # Every eigenvalue is positive: the step is Newton's own, and needs none of them.
+        for j in range(n):
+            small.step[j] = -grad[j]
+        cholesky_solve(a, n, small.step)
+        left = 0.0
+        for j in range(n):
+            left -= 0.5 * grad[j] * small.step[j]
+        return _shorten(grad, hess, n, radius, small), left, True
+    for i in range(n):
+        for j in range(i + 1):
+            a[i, j] = hess[i, j]
+            a[j, i] = hess[i, j]
     jacobi_eigh(a, n, small.vectors)
     largest = 0.0
     for i in range(n):
@@ -114,6 +129,12 @@ def newton_step(
                 length = math.copysign(PUSH, length)
         for j in range(n):
             small.step[j] += length * small.vectors[j, i]
+    return _shorten(grad, hess, n, radius, small), left, convex
+
+
+@inner
+def _shorten(grad: FloatArray, hess: FloatArray, n: int, radius: float, small: Small) -> float:
+    """Bring the step within the radius; the decrease that it promises."""
     norm = 0.0
     for j in range(n):
         norm += small.step[j] * small.step[j]
@@ -127,7 +148,7 @@ def newton_step(
         for j in range(n):
             value = hess[i, j] if i >= j else hess[j, i]
             predicted -= 0.5 * small.step[i] * value * small.step[j]
-    return predicted, left, convex
+    return predicted
 
 
 @inner
