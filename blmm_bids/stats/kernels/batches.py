@@ -9,7 +9,7 @@ import numpy as np
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner
 from blmm_bids.stats.kernels.finish import Estimates
-from blmm_bids.stats.kernels.fold_lanes import FoldLanes
+from blmm_bids.stats.kernels.fold_lanes import NOBODYS, FoldLanes
 from blmm_bids.stats.kernels.fold_products import (
     FoldPattern,
     allocate_fold_pattern,
@@ -59,6 +59,8 @@ from blmm_bids.stats.plan_structure import Structure
 # not depend on its place.
 BATCH_DOUBLES = 128_000
 MOST_COLUMNS = 64
+# The pattern of voxels that lack no image; see `sort_patterns`.
+WHOLE = 0
 
 
 class Queue(NamedTuple):
@@ -283,15 +285,17 @@ def store_column(
     gaps, r, whole, own = batch.gaps, batch.responses, batch.whole_fold, batch.own_fold
     square = r.extent[3, b] / (r.scale[0, b] * r.scale[0, b])
     if gaps.n_missing[b] == 0:
-        design = own if queue.state[ON_OWN] == 1 else whole
-        store_voxel(rest, fold, gaps.plain[b], design, batch.fold_responses, square, b, w, fl)
+        design, pattern = whole, WHOLE
+        if queue.state[ON_OWN] == 1:
+            design, pattern = own, queue.state[OWN_ID]
+        store_voxel(rest, fold, gaps.plain[b], design, batch.fold_responses, square, pattern, b, w, fl)
         return True
     if queue.state[OWN_ID] >= 0:
         queue.state[OWN_ID] = -1
         copy_pattern(whole, own)
     room: bool = patch_voxel(rest, fold, q_basis, effects, whole, b, gaps, own, batch.fold_responses)
     if room:
-        store_voxel(rest, fold, gaps.plain[b], own, batch.fold_responses, square, b, w, fl)
+        store_voxel(rest, fold, gaps.plain[b], own, batch.fold_responses, square, NOBODYS, b, w, fl)
     restore_levels(fold, whole, b, gaps, own)
     return room
 

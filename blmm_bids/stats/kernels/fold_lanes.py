@@ -10,6 +10,9 @@ from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure
 
+# A lane's pattern where that is one voxel's own, or was changed in the lane.
+NOBODYS = -1
+
 
 class FoldLanes(NamedTuple):
     """Products and working arrays of the first term.
@@ -32,6 +35,8 @@ class FoldLanes(NamedTuple):
     n_levels : (class, lane)
         Levels of each class.
     n_classes : (lane,)
+    pattern : (lane,)
+        Whose products with X the lane holds; see `store_voxel`.
     u, v : (level x effect x column, item)
         U and ``G W^-1 U``.
     y, h : (unit, effect, effect, item)
@@ -68,6 +73,7 @@ class FoldLanes(NamedTuple):
     totals: FloatArray
     n_levels: FloatArray
     n_classes: IntArray
+    pattern: IntArray
     u: FloatArray
     v: FloatArray
     y: FloatArray
@@ -121,6 +127,7 @@ def allocate_fold(rest: Structure, fold: Folding, lanes: int) -> FoldLanes:
         totals=zeros(most, n_pairs, store),
         n_levels=zeros(most),
         n_classes=np.zeros(lanes, dtype=np.int64),
+        pattern=np.full(lanes, NOBODYS),
         u=items(rows),
         v=items(rows),
         y=items(n_units if most else 1, size, size),

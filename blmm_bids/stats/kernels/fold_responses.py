@@ -8,7 +8,7 @@ import numpy as np
 
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import apart, inner
-from blmm_bids.stats.kernels.fold_lanes import FoldLanes
+from blmm_bids.stats.kernels.fold_lanes import NOBODYS, FoldLanes
 from blmm_bids.stats.kernels.fold_products import FoldPattern, has_columns
 from blmm_bids.stats.kernels.products import Pattern, Responses
 from blmm_bids.stats.kernels.small import clear_columns
@@ -179,6 +179,7 @@ def store_voxel(
     design: FoldPattern,
     responses: FoldResponses,
     square: float,
+    pattern: int,
     b: int,
     w: int,
     fl: FoldLanes,
@@ -187,6 +188,8 @@ def store_voxel(
 
     Parameters
     ----------
+    pattern : int
+        A name of ``design``, or `NOBODYS`: a lane that holds its products already is given those of y.
     plain_products : (border,)
         Q'Q, packed.
     square : float
@@ -195,13 +198,16 @@ def store_voxel(
     n_fixef = rest.sizes[1]
     n_border = n_fixef + 1
     base, plain = fl.base, fl.plain
+    is_new = pattern == NOBODYS or fl.pattern[w] != pattern
+    fl.pattern[w] = pattern
     # 1. Products within levels, and those of [X y] as they are.
-    for x in range(base.shape[0]):
-        base[x, w] = design.base[x]
+    if is_new:
+        for x in range(base.shape[0]):
+            base[x, w] = design.base[x]
+        for x in range(plain.shape[0]):
+            plain[x, w] = plain_products[x]
     for col in range(rest.sizes[0]):
         base[rest.sizes[5] + col * n_border + n_fixef, w] = responses.rest[col, b]
-    for x in range(plain.shape[0]):
-        plain[x, w] = plain_products[x]
     plain[plain.shape[0] - 1, w] = square
     entry = rest.sizes[6]
     for i in range(n_fixef):
@@ -211,22 +217,16 @@ def store_voxel(
     base[base.shape[0] - 1, w] = responses.border[n_fixef, b]
     # 2. Those of the levels.
     if fold.sizes[2] > 0:
-        _store_classes(rest, fold, design, responses, b, w, fl)
+        if is_new:
+            _store_classes(fold, design, w, fl)
+        _store_totals(rest, design.n_classes[0], responses, b, w, fl)
     else:
-        _store_levels(rest, fold, design, responses, b, w, fl)
+        _store_levels(rest, fold, design, responses, is_new, b, w, fl)
 
 
 @inner
-def _store_classes(
-    rest: Structure,
-    fold: Folding,
-    design: FoldPattern,
-    responses: FoldResponses,
-    b: int,
-    w: int,
-    fl: FoldLanes,
-) -> None:
-    """Classes and totals; classes that the lane's last voxel had and this one lacks are zeroed."""
+def _store_classes(fold: Folding, design: FoldPattern, w: int, fl: FoldLanes) -> None:
+    """Classes and their totals; classes that the lane's last voxel had and this one lacks are zeroed."""
     size, n_classes = fold.sizes[0], design.n_classes[0]
     roots, totals, n_levels = fl.roots, fl.totals, fl.n_levels
     for c in range(max(n_classes, fl.n_classes[w])):
@@ -241,7 +241,14 @@ def _store_classes(
     for level in range(fold.sizes[1]):
         if design.class_of[level] >= 0:
             n_levels[design.class_of[level], w] += 1.0
-    n_fixef, n_ranef = rest.sizes[1], rest.sizes[0]
+
+
+@inner
+def _store_totals(
+    rest: Structure, n_classes: int, responses: FoldResponses, b: int, w: int, fl: FoldLanes
+) -> None:
+    """Store the products of the totals with y."""
+    n_fixef, n_ranef, totals = rest.sizes[1], rest.sizes[0], fl.totals
     for c in range(n_classes):
         for pair in range(totals.shape[1]):
             mine = responses.totals[c, pair]
@@ -260,11 +267,12 @@ def _store_levels(
     fold: Folding,
     design: FoldPattern,
     responses: FoldResponses,
+    is_new: bool,
     b: int,
     w: int,
     fl: FoldLanes,
 ) -> None:
-    """G and U of each level."""
+    """G and U of each level; of a pattern that is not new, y's part and G, whose effects may be reordered."""
     size, group, n_fixef, lanes = fold.sizes[0], fold.sizes[3], rest.sizes[1], fl.base.shape[1]
     roots, u = fl.roots, fl.u
     for level in range(fold.sizes[1]):
@@ -276,8 +284,9 @@ def _store_levels(
         for a in range(size):
             for c in range(size):
                 roots[unit, a, c, item] = design.root[level, a, c]
-            for m in range(n_met):
-                u[row + a * n_columns + m, item] = design.met[fold.level_ptr[level] + m, a]
-            for i in range(n_fixef):
-                u[row + a * n_columns + n_met + i, item] = design.fixef[level, a, i]
+            if is_new:
+                for m in range(n_met):
+                    u[row + a * n_columns + m, item] = design.met[fold.level_ptr[level] + m, a]
+                for i in range(n_fixef):
+                    u[row + a * n_columns + n_met + i, item] = design.fixef[level, a, i]
             u[row + (a + 1) * n_columns - 1, item] = responses.level[level * size + a, b]

@@ -9,7 +9,7 @@ import numpy as np
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner, kernel
 from blmm_bids.stats.kernels.criterion import Lanes
-from blmm_bids.stats.kernels.fold_lanes import FoldLanes
+from blmm_bids.stats.kernels.fold_lanes import NOBODYS, FoldLanes
 from blmm_bids.stats.kernels.newton import Small, needs_pivoting, reorder_theta
 from blmm_bids.stats.kernels.search import FIRST, PIVOT, Search
 from blmm_bids.stats.model import FloatArray, IntArray
@@ -37,6 +37,9 @@ def pivot_lanes(
                     for c in range(fl.n_classes[w]):
                         for pair in range(fl.totals.shape[1]):
                             _reorder_effects(rest, fl.totals[c, pair], w, behind, small.order, scratch)
+                # G of single levels is given to a lane with each voxel, all else only with another pattern.
+                if fold.sizes[2] > 0 or term >= n_parts:
+                    fl.pattern[w] = NOBODYS
                 _compose_order(s, w, term, search, small)
             _resume(k, w, search)
 
