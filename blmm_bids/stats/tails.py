@@ -28,6 +28,8 @@ _STEP = 1e-15
 # a few dozen do, and this bound is never met for dfs below 1e8.
 _MAX_STEPS = 20_000
 _TINY = 1e-300
+# Of 1e-16, in a tail below one half.
+_MOST_ROUNDINGS = 1e3
 _LOG_2 = float(np.log(2.0))
 
 
@@ -200,25 +202,37 @@ def _log(x: FloatArray) -> FloatArray:
 def _beta_tails(
     ratio: FloatArray, log_ratio: FloatArray, a: FloatArray, b: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Both tails of a beta variable (the lower where it is below one half, else 0), and the log of the upper.
+    """Both tails of a beta variable, and the log of the upper; the lower may be 0 where it is above one half.
 
     With ``ratio = y / x`` and ``x + y = 1``, the upper tail is ``I_x(a, b)``, the lower ``I_y(b, a)``;
-    both are asked of scipy through whichever of x, y is the smaller, since the larger is rounded.
+    what is near one is asked of scipy through whichever of x, y is the smaller, since the larger is rounded.
     ``log_ratio`` serves where ``ratio`` itself overflows.
     """
     x, y = 1 / (1 + ratio), ratio / (1 + ratio)
     y = np.where(np.isposinf(ratio), 1.0, y)
     near, upper, lower = ratio <= 1, np.empty_like(ratio), np.zeros_like(ratio)
-    upper[near] = special.betaincc(b[near], a[near], y[near])
     upper[~near] = special.betainc(a[~near], b[~near], x[~near])
+    upper[near], lower[near] = _near_tails(x[near], y[near], a[near], b[near])
     # The lower tail is only wanted where it is the smaller one.
-    for side, tail, args in ((near, special.betainc, (b, a, y)), (~near, special.betaincc, (a, b, x))):
-        wanted = side & ~(upper < 0.5)
-        lower[wanted] = tail(*(values[wanted] for values in args))
+    wanted = ~near & ~(upper < 0.5)
+    lower[wanted] = special.betaincc(a[wanted], b[wanted], x[wanted])
     log_upper = np.where(upper < 0.5, _log(upper), special.log1p(-lower))
     deep = (upper < _DEEP) & (ratio > 0)
     log_upper[deep] = _log_beta_deep(ratio[deep], log_ratio[deep], a[deep], b[deep])
     return lower, upper, log_upper
+
+
+def _near_tails(x: FloatArray, y: FloatArray, a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Upper and lower tail where y is at most x."""
+    lower = np.asarray(special.betainc(b, a, y), dtype=np.float64)
+    upper = 1 - lower
+    small = lower > 0.5
+    upper[small] = special.betainc(a[small], b[small], x[small])
+    # x is rounded, and the tail off by as many of its roundings as a is large: there the complement is worth
+    # its time, which is ten times as long.
+    small &= a > _MOST_ROUNDINGS
+    upper[small] = special.betaincc(b[small], a[small], y[small])
+    return upper, lower
 
 
 def _log_beta_deep(ratio: FloatArray, log_ratio: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
