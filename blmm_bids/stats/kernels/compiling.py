@@ -65,3 +65,5 @@ _ONLY_LINKED: Any = {"no_cpython_wrapper": True, "pipeline_class": InnerCompiler
 inner: Any = numba.njit(**_OPTIONS, **_ONLY_LINKED)
 # The same where what is written is reached by one argument alone, and by no record among them.
 apart: Any = numba.njit(**_OPTIONS, **{**_ONLY_LINKED, "pipeline_class": ApartCompiler})
+# For sums of many products, whose order may be whatever is fastest: it is the same for every voxel.
+summing: Any = numba.njit(**{**_OPTIONS, **_ONLY_LINKED, "fastmath": {"contract", "reassoc"}})

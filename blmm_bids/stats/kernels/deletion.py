@@ -29,19 +29,22 @@ from blmm_bids.stats.plan_structure import Structure
 # An image that has more of the effects than this for itself leaves too little of them to be taken off; with
 # less it leaves G as it is, and the class would be moved from to itself.
 LEAST_LEVERAGE, MOST_LEVERAGE = 1e-8, 0.9
-# Ways from class to class that are remembered.
-MOST_WAYS = 32
+# Ways from class to class that are told apart.
+MOST_WAYS = 64
+UNKNOWN = -1
 
 
 class Ways(NamedTuple):
-    """Which class a level of some class is of without an image, as far as a voxel's levels have shown.
+    """From class to class: what becomes of a level that loses an image.
 
     Attributes
     ----------
+    of : (obs,)
+        The way of the image's level without it; `UNKNOWN` until it is wanted.
     rows : (way, effect)
         The image's row of B.
-    classes : (way, 2)
-        Class with and without it.
+    before, after : (way,)
+        Class with the image; without it, at the voxel at hand, or `UNKNOWN`.
     n : (1,)
         Ways known.
     turn : (2, effect)
@@ -50,8 +53,10 @@ class Ways(NamedTuple):
         Scratch: U of y with and without the image.
     """
 
+    of: IntArray
     rows: FloatArray
-    classes: IntArray
+    before: IntArray
+    after: IntArray
     n: IntArray
     turn: FloatArray
     responses: FloatArray
@@ -61,12 +66,21 @@ def allocate_ways(fold: Folding) -> Ways:
     """No way known."""
     size = int(fold.sizes[0])
     return Ways(
+        of=np.full(fold.obs_level.size, UNKNOWN),
         rows=np.zeros((MOST_WAYS, size)),
-        classes=np.zeros((MOST_WAYS, 2), dtype=np.int64),
+        before=np.zeros(MOST_WAYS, dtype=np.int64),
+        after=np.full(MOST_WAYS, UNKNOWN),
         n=np.zeros(1, dtype=np.int64),
         turn=np.zeros((2, size)),
         responses=np.zeros((2, size)),
     )
+
+
+@inner
+def forget_classes(ways: Ways) -> None:
+    """Begin with another voxel, whose classes are its own."""
+    for way in range(ways.n[0]):
+        ways.after[way] = UNKNOWN
 
 
 @inner
@@ -143,8 +157,10 @@ def delete_image(
     _turn(row, turn, y)
     copy(y, ways.responses[1])
     # 3. G and the class.
-    if not _reclassify(fold, effects, level, row, whole, design, ways):
+    if not reclassify(fold, effects, level, obs, whole, design, ways):
         return False
+    if design.class_of[level] >= 0:
+        copy_rows(design.class_root[design.class_of[level]], design.root[level])
     add_met(rest, fold, level, 1.0, design)
     add_met_responses(fold, level, b, b + 1, 1.0, design, out)
     if old_class >= 0:
@@ -228,39 +244,54 @@ def _move_products(
 
 
 @inner
-def _reclassify(
+def reclassify(
     fold: Folding,
     effects: FloatArray,
     level: int,
-    row: FloatArray,
+    obs: int,
     whole: FoldPattern,
     design: FoldPattern,
     ways: Ways,
 ) -> bool:
-    """G and class of a level that has lost an image; whether there is room for the class.
+    """Class of a level that has lost an image, or G where there are no classes; whether there is room for it.
 
-    They are those of an earlier level of the same class that has lost an image with the same row of B. Where
+    It is that of an earlier level of the same class that has lost an image with the same row of B. Where
     there was none G is found as for a level that never had the image, to the bit: equal ones are one class.
     """
-    before = design.class_of[level]
     design.seen[level] -= 1
-    if before >= 0:
-        for way in range(ways.n[0]):
-            same: bool = ways.classes[way, 0] == before
-            for a in range(row.size):
-                same = same and ways.rows[way, a] == row[a]
-            if same:
-                design.class_of[level] = ways.classes[way, 1]
-                copy_rows(design.class_root[ways.classes[way, 1]], design.root[level])
-                return True
+    way = find_way(level, obs, whole, ways)
+    if way != UNKNOWN and ways.after[way] != UNKNOWN:
+        design.class_of[level] = ways.after[way]
+        return True
     find_root(fold, effects, level, design)
     for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
         copy(whole.basis[fold.level_obs[o]], design.basis[fold.level_obs[o]])
     if not classify_level(fold, level, design):
         return False
-    if before >= 0 and ways.n[0] < MOST_WAYS:
-        way = ways.n[0]
-        copy(row, ways.rows[way])
-        ways.classes[way, 0], ways.classes[way, 1] = before, design.class_of[level]
-        ways.n[0] = way + 1
+    if way != UNKNOWN:
+        ways.after[way] = design.class_of[level]
+    if design.class_of[level] >= 0:
+        copy_rows(whole.root[level], design.root[level])
     return True
+
+
+@inner
+def find_way(level: int, obs: int, whole: FoldPattern, ways: Ways) -> int:
+    """Find which way a level goes that loses an image; unknown without classes, or with too many ways."""
+    if ways.of[obs] != UNKNOWN or whole.class_of[level] < 0:
+        return ways.of[obs]  # type: ignore[no-any-return]
+    row = whole.basis[obs]
+    for way in range(ways.n[0]):
+        same: bool = ways.before[way] == whole.class_of[level]
+        for a in range(row.size):
+            same = same and ways.rows[way, a] == row[a]
+        if same:
+            ways.of[obs] = way
+            return way
+    way = ways.n[0]
+    if way == MOST_WAYS:
+        return UNKNOWN
+    ways.n[0] = way + 1
+    ways.of[obs], ways.before[way] = way, whole.class_of[level]
+    copy(row, ways.rows[way])
+    return way  # type: ignore[no-any-return]

@@ -61,6 +61,8 @@ class FoldPattern(NamedTuple):
     class_root : (class, effect, effect)
         G of each class.
     n_classes : (1,)
+    class_levels : (class,)
+        Levels of each class.
     totals : (class, pair, product)
         The design's part of the totals; see `FoldLanes`.
     """
@@ -77,6 +79,7 @@ class FoldPattern(NamedTuple):
     class_of: IntArray
     class_root: FloatArray
     n_classes: IntArray
+    class_levels: FloatArray
     totals: FloatArray
 
 
@@ -97,6 +100,7 @@ def allocate_fold_pattern(rest: Structure, fold: Folding) -> FoldPattern:
         class_of=np.zeros(n_levels, dtype=np.int64),
         class_root=np.zeros((most, size, size)),
         n_classes=np.zeros(1, dtype=np.int64),
+        class_levels=np.zeros(most),
         totals=np.zeros((most, fold.directions.size, store)),
     )
 
@@ -139,6 +143,7 @@ def compute_fold_pattern(
             for j in range(n_fixef):
                 out.within[pattern.present[i], j] = q_basis[pattern.present[i], j]
     out.n_classes[0] = 0
+    clear(out.class_levels)
     for c in range(out.totals.shape[0]):
         clear_rows(out.totals[c])
     for level in range(n_levels):
@@ -146,6 +151,8 @@ def compute_fold_pattern(
         if not classify_level(fold, level, out):
             return TOO_MANY_CLASSES
         add_level(rest, fold, level, 1.0, out)
+        if out.class_of[level] >= 0:
+            out.class_levels[out.class_of[level]] += 1.0
     return CONVERGED
 
 

@@ -218,19 +218,18 @@ def store_voxel(
     # 2. Those of the levels.
     if fold.sizes[2] > 0:
         if is_new:
-            _store_classes(fold, design, w, fl)
+            _store_classes(fold.sizes[0], design, w, fl)
         _store_totals(rest, design.n_classes[0], responses, b, w, fl)
     else:
         _store_levels(rest, fold, design, responses, is_new, b, w, fl)
 
 
 @inner
-def _store_classes(fold: Folding, design: FoldPattern, w: int, fl: FoldLanes) -> None:
+def _store_classes(size: int, design: FoldPattern, w: int, fl: FoldLanes) -> None:
     """Classes and their totals; classes that the lane's last voxel had and this one lacks are zeroed."""
-    size, n_classes = fold.sizes[0], design.n_classes[0]
-    roots, totals, n_levels = fl.roots, fl.totals, fl.n_levels
+    n_classes, roots, totals = design.n_classes[0], fl.roots, fl.totals
     for c in range(max(n_classes, fl.n_classes[w])):
-        n_levels[c, w] = 0.0
+        fl.n_levels[c, w] = design.class_levels[c] if c < n_classes else 0.0
         for i in range(size):
             for j in range(size):
                 roots[c, i, j, w] = design.class_root[c, i, j] if c < n_classes else 0.0
@@ -238,9 +237,6 @@ def _store_classes(fold: Folding, design: FoldPattern, w: int, fl: FoldLanes) ->
             for x in range(totals.shape[2]):
                 totals[c, pair, x, w] = design.totals[c, pair, x] if c < n_classes else 0.0
     fl.n_classes[w] = n_classes
-    for level in range(fold.sizes[1]):
-        if design.class_of[level] >= 0:
-            n_levels[design.class_of[level], w] += 1.0
 
 
 @inner

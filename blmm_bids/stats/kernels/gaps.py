@@ -15,7 +15,22 @@ import numpy as np
 
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner
-from blmm_bids.stats.kernels.deletion import Ways, allocate_ways, can_delete, delete_image
+from blmm_bids.stats.kernels.deletion import (
+    UNKNOWN,
+    Ways,
+    allocate_ways,
+    can_delete,
+    delete_image,
+    find_way,
+    forget_classes,
+    reclassify,
+)
+from blmm_bids.stats.kernels.deletions import (
+    Deletions,
+    allocate_deletions,
+    delete_listed,
+    list_deletion,
+)
 from blmm_bids.stats.kernels.fold_products import (
     FoldPattern,
     add_level,
@@ -73,7 +88,7 @@ class Gaps(NamedTuple):
         Scratch.
     held : (column, obs)
         Responses of the images of the other such levels.
-    ways : Ways
+    ways, deletions : Ways, Deletions
         Scratch.
     """
 
@@ -92,6 +107,7 @@ class Gaps(NamedTuple):
     gamma: FloatArray
     held: FloatArray
     ways: Ways
+    deletions: Deletions
 
 
 def allocate_gaps(rest: Structure, fold: Folding, columns: int) -> Gaps:
@@ -117,6 +133,7 @@ def allocate_gaps(rest: Structure, fold: Folding, columns: int) -> Gaps:
         gamma=np.zeros((columns, n_fixef)),
         held=np.zeros((columns, n_obs)),
         ways=allocate_ways(fold),
+        deletions=allocate_deletions(rest, fold),
     )
 
 
@@ -240,8 +257,9 @@ def hold_levels(fold: Folding, design: FoldPattern, n_columns: int, gaps: Gaps, 
     for b in range(n_columns):
         for i in range(gaps.n_levels[b]):
             level = gaps.levels[b, i]
-            if gaps.lone[b, i] >= 0:
-                if can_delete(fold, design, level, gaps.lone[b, i]):
+            lone = gaps.lone[b, i]
+            if lone >= 0:
+                if gaps.ways.of[lone] != UNKNOWN or can_delete(fold, design, level, lone):
                     continue
                 gaps.lone[b, i] = NOT_ALONE
             for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
@@ -278,14 +296,22 @@ def patch_voxel(
     last = rest.sizes[6] if fold.sizes[1] > 0 else change.size
     for x in range(change.size):
         own.base[x] = whole.base[x] - (change[x] if x < last else 0.0)
-    for c in range(whole.totals.shape[0]):
+    # Those of the voxel before; all others are zero.
+    for c in range(max(own.n_classes[0], whole.n_classes[0])):
         copy_rows(whole.totals[c], own.totals[c])
     own.n_classes[0] = whole.n_classes[0]
-    gaps.ways.n[0] = 0
+    forget_classes(gaps.ways)
+    n_listed = 0
     for i in range(gaps.n_missing[b]):
         own.absent[gaps.missing[b, i]] = True
     for i in range(gaps.n_levels[b]):
         level, lone = gaps.levels[b, i], gaps.lone[b, i]
+        if lone >= 0 and _is_listed(level, lone, whole, gaps):
+            if not reclassify(fold, effects, level, lone, whole, own, gaps.ways):
+                return False
+            list_deletion(level, lone, gaps.ways.of[lone], n_listed, gaps.deletions)
+            n_listed += 1
+            continue
         if lone >= 0:
             if not delete_image(rest, fold, q_basis, effects, level, lone, b, whole, own, out, gaps.ways):
                 return False
@@ -297,7 +323,29 @@ def patch_voxel(
             return False
         add_level(rest, fold, level, 1.0, own)
         _add_held(rest, fold, level, b, own, gaps.held[b], out)
+    if n_listed > 0:
+        delete_listed(rest, q_basis, n_listed, b, whole, own, out, gaps.ways, gaps.deletions)
+    if own.n_classes[0] > 0:
+        _recount_classes(whole, b, gaps, own)
     return True
+
+
+@inner
+def _recount_classes(whole: FoldPattern, b: int, gaps: Gaps, own: FoldPattern) -> None:
+    """Count the levels of each class, of which those with gaps may have changed theirs."""
+    copy(whole.class_levels, own.class_levels)
+    for i in range(gaps.n_levels[b]):
+        before, after = whole.class_of[gaps.levels[b, i]], own.class_of[gaps.levels[b, i]]
+        if before >= 0:
+            own.class_levels[before] -= 1.0
+        if after >= 0:
+            own.class_levels[after] += 1.0
+
+
+@inner
+def _is_listed(level: int, obs: int, whole: FoldPattern, gaps: Gaps) -> bool:
+    """Whether a level that lacks one image is done together with others."""
+    return gaps.deletions.levels.size > 0 and find_way(level, obs, whole, gaps.ways) != UNKNOWN
 
 
 @inner
@@ -339,6 +387,8 @@ def restore_levels(fold: Folding, whole: FoldPattern, b: int, gaps: Gaps, own: F
         level = gaps.levels[b, i]
         own.seen[level] = whole.seen[level]
         own.class_of[level] = whole.class_of[level]
+        if gaps.lone[b, i] >= 0 and _is_listed(level, gaps.lone[b, i], whole, gaps):
+            continue
         copy_rows(whole.root[level], own.root[level])
         copy_rows(whole.fixef[level], own.fixef[level])
         for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
