@@ -16,11 +16,11 @@ from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import apart, inner
 from blmm_bids.stats.kernels.fold_products import (
     FoldPattern,
-    add_met,
+    add_row,
     classify_level,
     find_root,
 )
-from blmm_bids.stats.kernels.fold_responses import FoldResponses, add_met_responses
+from blmm_bids.stats.kernels.fold_responses import FoldResponses
 from blmm_bids.stats.kernels.products import add_square
 from blmm_bids.stats.kernels.small import copy, copy_rows
 from blmm_bids.stats.model import FloatArray, IntArray
@@ -123,8 +123,6 @@ def delete_image(
     first, row, turn = level * size, whole.basis[obs], ways.turn
     met, fixef, level_y, border = design.met, design.fixef[level], out.level, out.border
     old_class = design.class_of[level]
-    add_met(rest, fold, level, -1.0, design)
-    add_met_responses(fold, level, b, b + 1, -1.0, design, out)
     # 1. Within the level.
     left, residual = 1.0, 0.0
     for a in range(size):
@@ -161,8 +159,7 @@ def delete_image(
         return False
     if design.class_of[level] >= 0:
         copy_rows(design.class_root[design.class_of[level]], design.root[level])
-    add_met(rest, fold, level, 1.0, design)
-    add_met_responses(fold, level, b, b + 1, 1.0, design, out)
+    _move_met(rest, fold, level, old_class, b, whole, design, out, ways)
     if old_class >= 0:
         _move(rest, fold, old_class, design.class_of[level], whole.fixef[level], fixef, b, design, out, ways)
     return True
@@ -216,6 +213,61 @@ def _move(
                 target[n_ranef + i, b] += new[e, i] * new_y[a] + twice * new[a, i] * new_y[e]
             source[n_ranef + n_fixef, b] -= (1.0 + twice) * old_y[a] * old_y[e]
             target[n_ranef + n_fixef, b] += (1.0 + twice) * new_y[a] * new_y[e]
+
+
+@inner
+def _move_met(
+    rest: Structure,
+    fold: Folding,
+    level: int,
+    before: int,
+    b: int,
+    whole: FoldPattern,
+    design: FoldPattern,
+    out: FoldResponses,
+    ways: Ways,
+) -> None:
+    """Change the products that a level shares with the other terms, and move those of its class.
+
+    Parameters
+    ----------
+    before : int
+        The level's class with the image, -1 without classes.
+    """
+    n_border, start, last = rest.sizes[1] + 1, fold.level_ptr[level], fold.level_ptr[level + 1]
+    old, new, old_q, new_q = whole.met, design.met, whole.fixef[level], design.fixef[level]
+    old_y, new_y = ways.responses[0], ways.responses[1]
+    pair = -1
+    for e in range(fold.sizes[0] if last > start else 0):
+        for v in range(fold.value_ptr[level], fold.value_ptr[level + 1]):
+            r, c = start + fold.values[v, 1], start + fold.values[v, 2]
+            design.base[fold.values[v, 0]] += old[r, e] * old[c, e] - new[r, e] * new[c, e]
+        for m in range(start, last):
+            column = fold.level_cols[m]
+            shared = design.base[rest.sizes[5] + column * n_border :]
+            add_row(old[m, e], old_q[e], shared)
+            add_row(-new[m, e], new_q[e], shared)
+            out.rest[column, b] += old[m, e] * old_y[e] - new[m, e] * new_y[e]
+        for a in range(e, fold.sizes[0] if before >= 0 else e):
+            pair += 1
+            # Off-diagonal pairs hold both orders.
+            twice = 0.0 if a == e else 1.0
+            source, target = design.totals[before, pair], design.totals[design.class_of[level], pair]
+            for v in range(fold.value_ptr[level], fold.value_ptr[level + 1]):
+                r, c = start + fold.values[v, 1], start + fold.values[v, 2]
+                source[fold.values[v, 0]] -= old[r, a] * old[c, e] + twice * old[r, e] * old[c, a]
+                target[fold.values[v, 0]] += new[r, a] * new[c, e] + twice * new[r, e] * new[c, a]
+            source_y, target_y = out.totals[before, pair], out.totals[design.class_of[level], pair]
+            for m in range(start, last):
+                column = fold.level_cols[m]
+                place = rest.sizes[5] + column * n_border
+                add_row(-old[m, a], old_q[e], source[place:])
+                add_row(new[m, a], new_q[e], target[place:])
+                if a != e:
+                    add_row(-old[m, e], old_q[a], source[place:])
+                    add_row(new[m, e], new_q[a], target[place:])
+                source_y[column, b] -= old[m, a] * old_y[e] + twice * old[m, e] * old_y[a]
+                target_y[column, b] += new[m, a] * new_y[e] + twice * new[m, e] * new_y[a]
 
 
 @apart

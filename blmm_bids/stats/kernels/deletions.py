@@ -280,10 +280,19 @@ def _sum_pair(
     begin: int, end: int, u_a: FloatArray, u_e: FloatArray, i: int, j: int, is_off_diagonal: bool
 ) -> float:
     """Sum the products of columns i and j; pairs off the diagonal hold both orders."""
-    total = _sum_products(begin, end, u_a[i], u_e[j])
     if is_off_diagonal:
-        total += _sum_products(begin, end, u_a[j], u_e[i])
-    return total  # type: ignore[no-any-return]
+        return _sum_both_products(begin, end, u_a[i], u_e[j], u_a[j], u_e[i])  # type: ignore[no-any-return]
+    return _sum_products(begin, end, u_a[i], u_e[j])  # type: ignore[no-any-return]
+
+
+@summing
+def _sum_both_products(
+    begin: int, end: int, x: FloatArray, y: FloatArray, v: FloatArray, z: FloatArray
+) -> float:
+    total = 0.0
+    for i in range(begin, end):
+        total += x[i] * y[i] + v[i] * z[i]
+    return total
 
 
 @summing

@@ -332,7 +332,7 @@ def add_met(rest: Structure, fold: Folding, level: int, times: float, out: FoldP
             base[fold.values[v, 0]] -= times * met[row, b] * met[col, b]
         for m in range(start, last):
             shared = base[rest.sizes[5] + fold.level_cols[m] * n_border :]
-            _add_row(-times * met[m, b], fixef[b], shared)
+            add_row(-times * met[m, b], fixef[b], shared)
         for a in range(b, fold.sizes[0]):
             pair += 1
             if c < 0 or not has_columns(out.root[level], a, b):
@@ -347,13 +347,13 @@ def add_met(rest: Structure, fold: Folding, level: int, times: float, out: FoldP
                 )
             for m in range(start, last):
                 shared = total[rest.sizes[5] + fold.level_cols[m] * n_border :]
-                _add_row(times * met[m, a], fixef[b], shared)
+                add_row(times * met[m, a], fixef[b], shared)
                 if a != b:
-                    _add_row(times * met[m, b], fixef[a], shared)
+                    add_row(times * met[m, b], fixef[a], shared)
 
 
 @apart
-def _add_row(times: float, x: FloatArray, out: FloatArray) -> None:
+def add_row(times: float, x: FloatArray, out: FloatArray) -> None:
     """Add ``times x`` to the first elements."""
     for i in range(x.size):
         out[i] += times * x[i]
