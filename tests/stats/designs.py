@@ -104,6 +104,13 @@ def slopes_design(n_effects, n_levels=12, n_visits=6):
     return make_design(np.column_stack(columns), make_term("subject", subject, *columns)), rng
 
 
+def crossed_slopes():
+    """Every subject at the same visits, and raters who see some of each."""
+    design, rng = slopes_design(2, 14, 5)
+    raters = make_term("rater", rng.integers(0, 3, design.n_obs), np.ones(design.n_obs))
+    return make_design(design.X, *design.terms, raters)
+
+
 def nested_design(n_inner, n_outer):
     """Families of one or two subjects, effects of time for either, and raters crossed. And a generator."""
     n_visits, family_of = 5, np.repeat(np.arange(14), [1, 2] * 7)

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from blmm_bids.errors import DataError
 from blmm_bids.stats.fit import fit_voxels
+from blmm_bids.stats.kernels.deletion import MOST_WAYS
 from blmm_bids.stats.model import Design, Fit, FitOptions, RandomTerm, Status
 from blmm_bids.stats.plan import make_plan
 from tests.stats.brute import best_loglik, dense_fit
 from tests.stats.designs import (
     TRUTHS,
     balanced,
+    crossed_slopes,
     draw,
     draw_all,
     factor_cases,
@@ -265,10 +267,11 @@ def test_fit_voxels__missing_images_equal_a_fit_of_the_rest(seed):
         balanced(14),
         slopes_design(2, 12, 4)[0],
         slopes_design(3)[0],
+        crossed_slopes(),
         nested_design(1, 1)[0],
         nested_design(2, 1)[0],
     ],
-    ids=["intercept", "slope", "quadratic", "families", "families and slopes"],
+    ids=["intercept", "slope", "quadratic", "crossed slopes", "families", "families and slopes"],
 )
 @pytest.mark.parametrize("per_level", [1, 2, 3])
 def test_fit_voxels__levels_that_lack_images_equal_a_fit_of_the_rest(design, per_level):
@@ -278,6 +281,22 @@ def test_fit_voxels__levels_that_lack_images_equal_a_fit_of_the_rest(design, per
     for y in Y:
         for level in rng.choice(len(first.levels), len(first.levels) // 2, replace=False):
             y[rng.choice(np.flatnonzero(first.refs == level), per_level, replace=False)] = np.nan
+    assert_equal_to_fits_of_the_rest(design, Y)
+
+
+def test_fit_voxels__any_number_of_kinds_of_levels_may_lack_images():
+    # Each kind of subject has visits at times of its own: more ways from class to class than are kept.
+    rng = np.random.default_rng(64)
+    n_kinds, n_visits = 20, 4
+    times = rng.normal(size=(n_kinds, n_visits))
+    subject = np.repeat(np.arange(6 * n_kinds), n_visits)
+    time = times[np.arange(6 * n_kinds) % n_kinds].ravel()
+    one = np.ones(time.size)
+    design = make_design(np.column_stack([one, time]), make_term("subject", subject, one, time))
+    assert n_kinds * n_visits > MOST_WAYS
+    Y = draw(design, rng, "inside") + np.zeros((32, 1))
+    for y in Y:
+        y[n_visits * rng.choice(6 * n_kinds, 8, replace=False) + rng.integers(0, n_visits, 8)] = np.nan
     assert_equal_to_fits_of_the_rest(design, Y)
 
 
