@@ -180,7 +180,7 @@ def _split(n: int, d: Deletions) -> None:
     for a in range(size):
         _find_turn(n, d.rows[a], d.left, d.lean[a], d.scale[a])
     for c in range(n_columns):
-        clear(d.shared)
+        clear(d.shared[:n])
         for a in range(size):
             _turn(n, d.rows[a], d.lean[a], d.scale[a], d.before[a, c], d.within[c], d.shared, d.after[a, c])
         for a in range(size):
