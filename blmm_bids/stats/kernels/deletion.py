@@ -311,7 +311,7 @@ def reclassify(
     there was none G is found as for a level that never had the image, to the bit: equal ones are one class.
     """
     design.seen[level] -= 1
-    way = find_way(level, obs, whole, ways)
+    way = ways.of[obs]
     if way != UNKNOWN and ways.after[way] != UNKNOWN:
         design.class_of[level] = ways.after[way]
         return True
@@ -328,22 +328,20 @@ def reclassify(
 
 
 @inner
-def find_way(level: int, obs: int, whole: FoldPattern, ways: Ways) -> int:
+def find_way(level: int, obs: int, whole: FoldPattern, ways: Ways) -> None:
     """Find which way a level goes that loses an image; unknown without classes, or with too many ways."""
-    if ways.of[obs] != UNKNOWN or whole.class_of[level] < 0:
-        return ways.of[obs]  # type: ignore[no-any-return]
-    row = whole.basis[obs]
+    before, row = whole.class_of[level], whole.basis[obs]
+    if before < 0:
+        return
     for way in range(ways.n[0]):
-        same: bool = ways.before[way] == whole.class_of[level]
+        same: bool = ways.before[way] == before
         for a in range(row.size):
             same = same and ways.rows[way, a] == row[a]
         if same:
             ways.of[obs] = way
-            return way
+            return
     way = ways.n[0]
-    if way == MOST_WAYS:
-        return UNKNOWN
-    ways.n[0] = way + 1
-    ways.of[obs], ways.before[way] = way, whole.class_of[level]
-    copy(row, ways.rows[way])
-    return way  # type: ignore[no-any-return]
+    if way < MOST_WAYS:
+        ways.n[0] = way + 1
+        ways.of[obs], ways.before[way] = way, before
+        copy(row, ways.rows[way])

@@ -18,7 +18,7 @@ from blmm_bids.stats.kernels.compiling import apart, inner, summing
 from blmm_bids.stats.kernels.deletion import MOST_WAYS, Ways
 from blmm_bids.stats.kernels.fold_products import FoldPattern
 from blmm_bids.stats.kernels.fold_responses import FoldResponses
-from blmm_bids.stats.kernels.small import clear
+from blmm_bids.stats.kernels.small import clear, fetch, sum_products
 from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure
 
@@ -155,20 +155,14 @@ def _gather(
     """Fetch each level's U and its image's rows of B and Q."""
     size, n_fixef = whole.fixef.shape[1], whole.fixef.shape[2]
     for a in range(size):
-        _fetch(n, d.placed_images, whole.basis[:, a], d.rows[a])
+        fetch(n, d.placed_images, whole.basis[:, a], d.rows[a])
         for j in range(n_fixef):
-            _fetch(n, d.placed_levels, whole.fixef[:, a, j], d.before[a, j])
-        _fetch(n, d.placed_levels, out.level[a::size, b], d.before[a, n_fixef])
+            fetch(n, d.placed_levels, whole.fixef[:, a, j], d.before[a, j])
+        fetch(n, d.placed_levels, out.level[a::size, b], d.before[a, n_fixef])
     for j in range(n_fixef):
-        _fetch(n, d.placed_images, q_basis[:, j], d.within[j])
+        fetch(n, d.placed_images, q_basis[:, j], d.within[j])
     for i in range(n):
         d.within[n_fixef, i] = 0.0
-
-
-@apart
-def _fetch(n: int, places: IntArray, x: FloatArray, out: FloatArray) -> None:
-    for i in range(n):
-        out[i] = x[places[i]]
 
 
 @inner
@@ -234,14 +228,14 @@ def _add_within(
     n_fixef, base, border = rest.sizes[1], design.base, out.border
     entry = rest.sizes[6]
     for i in range(n_fixef):
-        base[rest.sizes[7] + i] -= _sum_products(0, n, d.within[i], d.scaled[i])
+        base[rest.sizes[7] + i] -= sum_products(0, n, d.within[i], d.scaled[i])
         for j in range(i + 1, n_fixef):
-            base[entry] -= _sum_products(0, n, d.within[j], d.scaled[i])
+            base[entry] -= sum_products(0, n, d.within[j], d.scaled[i])
             entry += 1
         # The row of y.
         entry += 1
     for i in range(n_fixef + 1):
-        border[i, b] -= _sum_products(0, n, d.within[i], d.scaled[n_fixef])
+        border[i, b] -= sum_products(0, n, d.within[i], d.scaled[n_fixef])
 
 
 @inner
@@ -282,7 +276,7 @@ def _sum_pair(
     """Sum the products of columns i and j; pairs off the diagonal hold both orders."""
     if is_off_diagonal:
         return _sum_both_products(begin, end, u_a[i], u_e[j], u_a[j], u_e[i])  # type: ignore[no-any-return]
-    return _sum_products(begin, end, u_a[i], u_e[j])  # type: ignore[no-any-return]
+    return sum_products(begin, end, u_a[i], u_e[j])  # type: ignore[no-any-return]
 
 
 @summing
@@ -292,12 +286,4 @@ def _sum_both_products(
     total = 0.0
     for i in range(begin, end):
         total += x[i] * y[i] + v[i] * z[i]
-    return total
-
-
-@summing
-def _sum_products(begin: int, end: int, x: FloatArray, y: FloatArray) -> float:
-    total = 0.0
-    for i in range(begin, end):
-        total += x[i] * y[i]
     return total

@@ -44,11 +44,11 @@ from blmm_bids.stats.kernels.products import (
     CONVERGED,
     Pattern,
     Responses,
-    add_image,
+    add_image_effects,
     check_pattern,
     solve_columns,
 )
-from blmm_bids.stats.kernels.small import cholesky_solve, copy, copy_rows
+from blmm_bids.stats.kernels.small import cholesky_solve, copy, copy_rows, fetch, sum_products
 from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure
 
@@ -78,6 +78,8 @@ class Gaps(NamedTuple):
         The second counts the levels that lack all, the third those of the first of two terms.
     lacks, lacks_inner : (level,), (inner level,)
         Scratch, zero between uses: images that a level lacks.
+    columns : (fixef, obs)
+        Scratch: Q of the missing images.
     change : (column, product)
         Products of the missing images.
     plain : (column, border)
@@ -101,6 +103,7 @@ class Gaps(NamedTuple):
     n_gone_inner: IntArray
     lacks: IntArray
     lacks_inner: IntArray
+    columns: FloatArray
     change: FloatArray
     plain: FloatArray
     factor: FloatArray
@@ -127,6 +130,7 @@ def allocate_gaps(rest: Structure, fold: Folding, columns: int) -> Gaps:
         n_gone_inner=counters(),
         lacks=np.zeros(n_levels, dtype=np.int64),
         lacks_inner=np.zeros(fold.inner_images.size, dtype=np.int64),
+        columns=np.zeros((n_fixef, n_obs)),
         change=np.zeros((columns, int(rest.sizes[8]))),
         plain=np.zeros((columns, int(rest.sizes[8] - rest.sizes[6]))),
         factor=np.zeros((columns, n_fixef, n_fixef)),
@@ -206,8 +210,9 @@ def check_gaps(
         return CONVERGED
     for x in range(change.size):
         change[x] = 0.0
-    for i in range(n_missing):
-        add_image(rest, q_basis, effects, fold.sizes[0], missing[i], change)
+    _add_squares(q_basis, n_missing, missing, diagonal, gaps.columns, change[first:])
+    for i in range(n_missing if rest.term_size.size > 0 else 0):
+        add_image_effects(rest, q_basis, effects, fold.sizes[0], missing[i], change)
     for x in range(plain.size):
         plain[x] = whole.products[first + x] - change[first + x]
     for i in range(rest.sizes[1]):
@@ -226,6 +231,23 @@ def check_gaps(
     n_seen = fold.sizes[1] - gaps.n_gone[b]
     n_inner = fold.inner_images.size - gaps.n_gone_inner[b]
     return check_levels(fold, n_seen, n_inner, n_present, safe_mode)  # type: ignore[no-any-return]
+
+
+@inner
+def _add_squares(
+    q_basis: FloatArray, n: int, images: IntArray, diagonal: int, columns: FloatArray, border: FloatArray
+) -> None:
+    """Add some images' products of Q, as `add_square` does, column by column."""
+    entry = 0
+    for i in range(columns.shape[0]):
+        fetch(n, images, q_basis[:, i], columns[i])
+    for i in range(columns.shape[0]):
+        border[diagonal + i] += sum_products(0, n, columns[i], columns[i])
+        for j in range(i + 1, columns.shape[0]):
+            border[entry] += sum_products(0, n, columns[j], columns[i])
+            entry += 1
+        # The row of y.
+        entry += 1
 
 
 @inner
@@ -259,7 +281,10 @@ def hold_levels(fold: Folding, design: FoldPattern, n_columns: int, gaps: Gaps, 
             level = gaps.levels[b, i]
             lone = gaps.lone[b, i]
             if lone >= 0:
-                if gaps.ways.of[lone] != UNKNOWN or can_delete(fold, design, level, lone):
+                if gaps.ways.of[lone] != UNKNOWN:
+                    continue
+                if can_delete(fold, design, level, lone):
+                    find_way(level, lone, design, gaps.ways)
                     continue
                 gaps.lone[b, i] = NOT_ALONE
             for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
@@ -306,7 +331,7 @@ def patch_voxel(
         own.absent[gaps.missing[b, i]] = True
     for i in range(gaps.n_levels[b]):
         level, lone = gaps.levels[b, i], gaps.lone[b, i]
-        if lone >= 0 and _is_listed(level, lone, whole, gaps):
+        if lone >= 0 and _is_listed(lone, gaps):
             if not reclassify(fold, effects, level, lone, whole, own, gaps.ways):
                 return False
             list_deletion(level, lone, gaps.ways.of[lone], n_listed, gaps.deletions)
@@ -343,9 +368,9 @@ def _recount_classes(whole: FoldPattern, b: int, gaps: Gaps, own: FoldPattern) -
 
 
 @inner
-def _is_listed(level: int, obs: int, whole: FoldPattern, gaps: Gaps) -> bool:
+def _is_listed(obs: int, gaps: Gaps) -> bool:
     """Whether a level that lacks one image is done together with others."""
-    return gaps.deletions.levels.size > 0 and find_way(level, obs, whole, gaps.ways) != UNKNOWN
+    return gaps.deletions.levels.size > 0 and gaps.ways.of[obs] != UNKNOWN
 
 
 @inner
@@ -387,7 +412,7 @@ def restore_levels(fold: Folding, whole: FoldPattern, b: int, gaps: Gaps, own: F
         level = gaps.levels[b, i]
         own.seen[level] = whole.seen[level]
         own.class_of[level] = whole.class_of[level]
-        if gaps.lone[b, i] >= 0 and _is_listed(level, gaps.lone[b, i], whole, gaps):
+        if gaps.lone[b, i] >= 0 and _is_listed(gaps.lone[b, i], gaps):
             continue
         copy_rows(whole.root[level], own.root[level])
         copy_rows(whole.fixef[level], own.fixef[level])

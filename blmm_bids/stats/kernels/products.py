@@ -179,9 +179,17 @@ def add_image(
     s: Structure, q_basis: FloatArray, effects: FloatArray, skipped: int, obs: int, products: FloatArray
 ) -> None:
     """Add one image's products of Q and of the effects."""
+    add_square(1.0, q_basis[obs], s.sizes[7] - s.sizes[6], products[s.sizes[6] :])
+    add_image_effects(s, q_basis, effects, skipped, obs, products)
+
+
+@inner
+def add_image_effects(
+    s: Structure, q_basis: FloatArray, effects: FloatArray, skipped: int, obs: int, products: FloatArray
+) -> None:
+    """Add one image's products of the effects, with Q and each other."""
     n_fixef = s.sizes[1]
     n_border = n_fixef + 1
-    add_square(1.0, q_basis[obs], s.sizes[7] - s.sizes[6], products[s.sizes[6] :])
     effect = skipped
     for term in range(s.term_size.size):
         col = s.obs_cols[obs, term]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
-from blmm_bids.stats.kernels.compiling import apart, inner
-from blmm_bids.stats.model import FloatArray
+from blmm_bids.stats.kernels.compiling import apart, inner, summing
+from blmm_bids.stats.model import FloatArray, IntArray
 
 JACOBI_SWEEPS = 30
 
@@ -165,3 +165,19 @@ def copy_rows(x: FloatArray, out: FloatArray) -> None:
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             out[i, j] = x[i, j]
+
+
+@apart
+def fetch(n: int, places: IntArray, x: FloatArray, out: FloatArray) -> None:
+    """Take the elements at the first n places."""
+    for i in range(n):
+        out[i] = x[places[i]]
+
+
+@summing
+def sum_products(begin: int, end: int, x: FloatArray, y: FloatArray) -> float:
+    """Sum ``x y`` over a range."""
+    total = 0.0
+    for i in range(begin, end):
+        total += x[i] * y[i]
+    return total
