@@ -322,9 +322,26 @@ def reclassify(
         return False
     if way != UNKNOWN:
         ways.after[way] = design.class_of[level]
-    if design.class_of[level] >= 0:
-        copy_rows(whole.root[level], design.root[level])
     return True
+
+
+@inner
+def open_way(
+    fold: Folding,
+    effects: FloatArray,
+    level: int,
+    obs: int,
+    whole: FoldPattern,
+    design: FoldPattern,
+    ways: Ways,
+) -> bool:
+    """Find the class that the way of a level without an image leads to; whether there is room for it."""
+    if ways.after[ways.of[obs]] != UNKNOWN:
+        return True
+    room: bool = reclassify(fold, effects, level, obs, whole, design, ways)
+    design.seen[level], design.class_of[level] = whole.seen[level], whole.class_of[level]
+    copy_rows(whole.root[level], design.root[level])
+    return room
 
 
 @inner

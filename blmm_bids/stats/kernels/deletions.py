@@ -124,6 +124,8 @@ def delete_listed(
         end = d.ends[way]
         if end > begin:
             _add_totals(rest, 1.0, d.after, begin, end, ways.after[way], b, design, out)
+            design.class_levels[ways.before[way]] -= end - begin
+            design.class_levels[ways.after[way]] += end - begin
         begin = end
         # Ways from one class mostly follow each other.
         is_last = way == n_ways - 1 or ways.before[way + 1] != ways.before[way]

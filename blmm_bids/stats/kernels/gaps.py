@@ -23,7 +23,7 @@ from blmm_bids.stats.kernels.deletion import (
     delete_image,
     find_way,
     forget_classes,
-    reclassify,
+    open_way,
 )
 from blmm_bids.stats.kernels.deletions import (
     Deletions,
@@ -332,7 +332,7 @@ def patch_voxel(
     for i in range(gaps.n_levels[b]):
         level, lone = gaps.levels[b, i], gaps.lone[b, i]
         if lone >= 0 and _is_listed(lone, gaps):
-            if not reclassify(fold, effects, level, lone, whole, own, gaps.ways):
+            if not open_way(fold, effects, level, lone, whole, own, gaps.ways):
                 return False
             list_deletion(level, lone, gaps.ways.of[lone], n_listed, gaps.deletions)
             n_listed += 1
@@ -348,28 +348,30 @@ def patch_voxel(
             return False
         add_level(rest, fold, level, 1.0, own)
         _add_held(rest, fold, level, b, own, gaps.held[b], out)
-    if n_listed > 0:
-        delete_listed(rest, q_basis, n_listed, b, whole, own, out, gaps.ways, gaps.deletions)
     if own.n_classes[0] > 0:
         _recount_classes(whole, b, gaps, own)
+    if n_listed > 0:
+        delete_listed(rest, q_basis, n_listed, b, whole, own, out, gaps.ways, gaps.deletions)
     return True
 
 
 @inner
 def _recount_classes(whole: FoldPattern, b: int, gaps: Gaps, own: FoldPattern) -> None:
-    """Count the levels of each class, of which those with gaps may have changed theirs."""
+    """Count the levels of each class; those with gaps may have changed theirs, but listed ones not yet."""
     copy(whole.class_levels, own.class_levels)
     for i in range(gaps.n_levels[b]):
-        before, after = whole.class_of[gaps.levels[b, i]], own.class_of[gaps.levels[b, i]]
-        if before >= 0:
-            own.class_levels[before] -= 1.0
-        if after >= 0:
-            own.class_levels[after] += 1.0
+        level, lone = gaps.levels[b, i], gaps.lone[b, i]
+        if lone >= 0 and _is_listed(lone, gaps):
+            continue
+        if whole.class_of[level] >= 0:
+            own.class_levels[whole.class_of[level]] -= 1.0
+        if own.class_of[level] >= 0:
+            own.class_levels[own.class_of[level]] += 1.0
 
 
 @inner
 def _is_listed(obs: int, gaps: Gaps) -> bool:
-    """Whether a level that lacks one image is done together with others."""
+    """Whether a level that lacks one image is done together with others, and stays as it is itself."""
     return gaps.deletions.levels.size > 0 and gaps.ways.of[obs] != UNKNOWN
 
 
@@ -410,10 +412,10 @@ def restore_levels(fold: Folding, whole: FoldPattern, b: int, gaps: Gaps, own: F
         own.absent[gaps.missing[b, i]] = False
     for i in range(gaps.n_levels[b]):
         level = gaps.levels[b, i]
-        own.seen[level] = whole.seen[level]
-        own.class_of[level] = whole.class_of[level]
         if gaps.lone[b, i] >= 0 and _is_listed(gaps.lone[b, i], gaps):
             continue
+        own.seen[level] = whole.seen[level]
+        own.class_of[level] = whole.class_of[level]
         copy_rows(whole.root[level], own.root[level])
         copy_rows(whole.fixef[level], own.fixef[level])
         for m in range(fold.level_ptr[level], fold.level_ptr[level + 1]):
