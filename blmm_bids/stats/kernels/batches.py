@@ -28,13 +28,11 @@ from blmm_bids.stats.kernels.gaps import (
     allocate_gaps,
     blank_missing,
     check_gaps,
-    copy_pattern,
     find_gaps,
     hold_levels,
-    patch_voxel,
-    restore_levels,
     solve_responses,
 )
+from blmm_bids.stats.kernels.patching import copy_pattern, patch_voxel, restore_levels
 from blmm_bids.stats.kernels.products import (
     CONVERGED,
     Pattern,

@@ -23,8 +23,8 @@ from blmm_bids.stats.kernels.criterion import Lanes
 from blmm_bids.stats.kernels.finish import Estimates
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.fold_products import TOO_MANY_CLASSES
-from blmm_bids.stats.kernels.gaps import copy_pattern
 from blmm_bids.stats.kernels.newton import FIRST_RADIUS
+from blmm_bids.stats.kernels.patching import copy_pattern
 from blmm_bids.stats.kernels.products import CONVERGED, Responses
 from blmm_bids.stats.kernels.search import FIRST, IDLE, Rules, Search
 from blmm_bids.stats.kernels.starting import START, start_from_moments
