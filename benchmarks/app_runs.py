@@ -200,7 +200,7 @@ def dataset(case: Case, directory: Path) -> Path:
     return root
 
 
-def run_app(case: Case, root: Path) -> Usage:
+def run_app(case: Case, root: Path, environment: dict[str, str] | None = None) -> Usage:
     """Run the app from nothing, numba's cache apart."""
     for place in (root / "out", root / "work"):
         shutil.rmtree(place, ignore_errors=True)
@@ -209,7 +209,7 @@ def run_app(case: Case, root: Path) -> Usage:
     command = [sys.executable, str(APP), str(root / "scans"), str(root / "out"), "group"]
     command += ["--model", str(model), "--work-dir", str(root / "work"), "--nprocs", str(case.n_procs)]
     command += ["--mask", str(root / "mask.nii.gz"), *(["--mem", case.mem] if case.mem else [])]
-    return run_watched(command)
+    return run_watched(command, environment)
 
 
 def model_spec(random: Sequence[str]) -> dict[str, Any]:

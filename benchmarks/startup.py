@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.app_runs import Case, measure
+from benchmarks.app_runs import Case, dataset, read_log, run_app, stage_seconds
 from benchmarks.machine import describe_machine
 from benchmarks.tables import markdown_table, replace_section
 
@@ -58,14 +58,9 @@ def run_once(script: str, cache: str) -> tuple[float, float]:
 
 def run_app_once(directory: Path, cache: str) -> float:
     """Wall seconds of the app until the last voxel is fitted."""
-    before = os.environ.get("NUMBA_CACHE_DIR")
-    os.environ["NUMBA_CACHE_DIR"] = cache
-    try:
-        stages = measure(APP, directory).stages
-    finally:
-        del os.environ["NUMBA_CACHE_DIR"]
-        if before is not None:
-            os.environ["NUMBA_CACHE_DIR"] = before
+    root = dataset(APP, directory)
+    usage = run_app(APP, root, {**os.environ, "NUMBA_CACHE_DIR": cache})
+    stages = stage_seconds(read_log(root), usage)
     return stages["start-up"] + stages["reading"] + stages["fitting"]
 
 

@@ -159,9 +159,7 @@ def delete_image(
         return False
     if design.class_of[level] >= 0:
         copy_rows(design.class_root[design.class_of[level]], design.root[level])
-    _move_met(rest, fold, level, old_class, b, whole, design, out, ways)
-    if old_class >= 0:
-        _move(rest, fold, old_class, design.class_of[level], whole.fixef[level], fixef, b, design, out, ways)
+    _move(rest, fold, level, old_class, b, whole, design, out, ways)
     return True
 
 
@@ -179,46 +177,6 @@ def _turn(row: FloatArray, turn: FloatArray, x: FloatArray) -> None:
 def _move(
     rest: Structure,
     fold: Folding,
-    before: int,
-    after: int,
-    old: FloatArray,
-    new: FloatArray,
-    b: int,
-    design: FoldPattern,
-    out: FoldResponses,
-    ways: Ways,
-) -> None:
-    """Take a level's products with Q and y off one class, and add what they are now to another.
-
-    Parameters
-    ----------
-    old, new : (effect, fixef)
-        U of Q.
-    """
-    n_ranef, n_fixef = rest.sizes[0], rest.sizes[1]
-    first, diagonal = rest.sizes[6], rest.sizes[7] - rest.sizes[6]
-    old_y, new_y = ways.responses[0], ways.responses[1]
-    pair = -1
-    for e in range(fold.sizes[0]):
-        for a in range(e, fold.sizes[0]):
-            pair += 1
-            source, target = out.totals[before, pair], out.totals[after, pair]
-            _move_products(
-                old[a], old[e], new[a], new[e], 1.0 if a == e else 2.0, diagonal,
-                design.totals[before, pair, first:], design.totals[after, pair, first:],
-            )  # fmt: skip
-            twice = 0.0 if a == e else 1.0
-            for i in range(n_fixef):
-                source[n_ranef + i, b] -= old[e, i] * old_y[a] + twice * old[a, i] * old_y[e]
-                target[n_ranef + i, b] += new[e, i] * new_y[a] + twice * new[a, i] * new_y[e]
-            source[n_ranef + n_fixef, b] -= (1.0 + twice) * old_y[a] * old_y[e]
-            target[n_ranef + n_fixef, b] += (1.0 + twice) * new_y[a] * new_y[e]
-
-
-@inner
-def _move_met(
-    rest: Structure,
-    fold: Folding,
     level: int,
     before: int,
     b: int,
@@ -227,40 +185,42 @@ def _move_met(
     out: FoldResponses,
     ways: Ways,
 ) -> None:
-    """Change the products that a level shares with the other terms, and move those of its class.
+    """Change the products that a level shares with the other terms, and move all of its class to the new one.
 
     Parameters
     ----------
     before : int
         The level's class with the image, -1 without classes.
     """
-    n_border, start, last = rest.sizes[1] + 1, fold.level_ptr[level], fold.level_ptr[level + 1]
+    n_ranef, n_fixef, first = rest.sizes[0], rest.sizes[1], rest.sizes[6]
+    start, last = fold.level_ptr[level], fold.level_ptr[level + 1]
     old, new, old_q, new_q = whole.met, design.met, whole.fixef[level], design.fixef[level]
     old_y, new_y = ways.responses[0], ways.responses[1]
     pair = -1
-    for e in range(fold.sizes[0] if last > start else 0):
+    for e in range(fold.sizes[0]):
         for v in range(fold.value_ptr[level], fold.value_ptr[level + 1]):
             r, c = start + fold.values[v, 1], start + fold.values[v, 2]
             design.base[fold.values[v, 0]] += old[r, e] * old[c, e] - new[r, e] * new[c, e]
         for m in range(start, last):
             column = fold.level_cols[m]
-            shared = design.base[rest.sizes[5] + column * n_border :]
+            shared = design.base[rest.sizes[5] + column * (n_fixef + 1) :]
             add_row(old[m, e], old_q[e], shared)
             add_row(-new[m, e], new_q[e], shared)
             out.rest[column, b] += old[m, e] * old_y[e] - new[m, e] * new_y[e]
         for a in range(e, fold.sizes[0] if before >= 0 else e):
             pair += 1
+            after = design.class_of[level]
+            source, target = design.totals[before, pair], design.totals[after, pair]
+            source_y, target_y = out.totals[before, pair], out.totals[after, pair]
             # Off-diagonal pairs hold both orders.
             twice = 0.0 if a == e else 1.0
-            source, target = design.totals[before, pair], design.totals[design.class_of[level], pair]
             for v in range(fold.value_ptr[level], fold.value_ptr[level + 1]):
                 r, c = start + fold.values[v, 1], start + fold.values[v, 2]
                 source[fold.values[v, 0]] -= old[r, a] * old[c, e] + twice * old[r, e] * old[c, a]
                 target[fold.values[v, 0]] += new[r, a] * new[c, e] + twice * new[r, e] * new[c, a]
-            source_y, target_y = out.totals[before, pair], out.totals[design.class_of[level], pair]
             for m in range(start, last):
                 column = fold.level_cols[m]
-                place = rest.sizes[5] + column * n_border
+                place = rest.sizes[5] + column * (n_fixef + 1)
                 add_row(-old[m, a], old_q[e], source[place:])
                 add_row(new[m, a], new_q[e], target[place:])
                 if a != e:
@@ -268,6 +228,15 @@ def _move_met(
                     add_row(new[m, e], new_q[a], target[place:])
                 source_y[column, b] -= old[m, a] * old_y[e] + twice * old[m, e] * old_y[a]
                 target_y[column, b] += new[m, a] * new_y[e] + twice * new[m, e] * new_y[a]
+            _move_products(
+                old_q[a], old_q[e], new_q[a], new_q[e], 1.0 + twice, rest.sizes[7] - first,
+                source[first:], target[first:],
+            )  # fmt: skip
+            for i in range(n_fixef):
+                source_y[n_ranef + i, b] -= old_q[e, i] * old_y[a] + twice * old_q[a, i] * old_y[e]
+                target_y[n_ranef + i, b] += new_q[e, i] * new_y[a] + twice * new_q[a, i] * new_y[e]
+            source_y[n_ranef + n_fixef, b] -= (1.0 + twice) * old_y[a] * old_y[e]
+            target_y[n_ranef + n_fixef, b] += (1.0 + twice) * new_y[a] * new_y[e]
 
 
 @apart

@@ -18,7 +18,7 @@ from blmm_bids.stats.kernels.compiling import apart, inner, summing
 from blmm_bids.stats.kernels.deletion import MOST_WAYS, Ways
 from blmm_bids.stats.kernels.fold_products import FoldPattern
 from blmm_bids.stats.kernels.fold_responses import FoldResponses
-from blmm_bids.stats.kernels.small import clear, fetch, sum_products
+from blmm_bids.stats.kernels.small import add_column_products, clear, fetch, sum_products
 from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure
 
@@ -227,17 +227,11 @@ def _add_within(
     rest: Structure, n: int, b: int, design: FoldPattern, out: FoldResponses, d: Deletions
 ) -> None:
     """Take the images' products off those within levels."""
-    n_fixef, base, border = rest.sizes[1], design.base, out.border
-    entry = rest.sizes[6]
-    for i in range(n_fixef):
-        base[rest.sizes[7] + i] -= sum_products(0, n, d.within[i], d.scaled[i])
-        for j in range(i + 1, n_fixef):
-            base[entry] -= sum_products(0, n, d.within[j], d.scaled[i])
-            entry += 1
-        # The row of y.
-        entry += 1
+    n_fixef, first, within = rest.sizes[1], rest.sizes[6], d.within
+    diagonal = rest.sizes[7] - first
+    add_column_products(-1.0, n, within[:n_fixef], d.scaled[:n_fixef], diagonal, design.base[first:])
     for i in range(n_fixef + 1):
-        border[i, b] -= sum_products(0, n, d.within[i], d.scaled[n_fixef])
+        out.border[i, b] -= sum_products(0, n, within[i], d.scaled[n_fixef])
 
 
 @inner

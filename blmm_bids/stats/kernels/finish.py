@@ -272,18 +272,17 @@ def _observed_information(k: Lanes, w: int, n_theta: int, nu: float, small: Smal
 @inner
 def _invert_information(n: int, zero: float, keep: bool, small: Small, out: FloatArray) -> None:
     """Inverse of ``small.hess`` (lower triangle), through its eigenvalues where one may be near zero."""
-    a, diagonal, column = small.hess, small.theta, small.step
+    a, factor, column = small.hess, small.vectors, small.step
     size, inverse_size = 0.0, 0.0
     for i in range(n):
-        diagonal[i] = a[i, i]
         size += a[i, i]
-        for j in range(i):
-            a[j, i] = a[i, j]
-    if cholesky(a, n, 0.0):
+        for j in range(i + 1):
+            factor[i, j] = a[i, j]
+    if cholesky(factor, n, 0.0):
         for j in range(n):
             for i in range(n):
                 column[i] = 1.0 if i == j else 0.0
-            cholesky_solve(a, n, column)
+            cholesky_solve(factor, n, column)
             inverse_size += column[j]
             for i in range(n):
                 out[i, j] = column[i]
@@ -291,9 +290,8 @@ def _invert_information(n: int, zero: float, keep: bool, small: Small, out: Floa
         if zero * size * inverse_size < 1.0:
             return
     for i in range(n):
-        a[i, i] = diagonal[i]
         for j in range(i):
-            a[i, j] = a[j, i]
+            a[j, i] = a[i, j]
     jacobi_eigh(a, n, small.vectors)
     largest = 0.0
     for i in range(n):

@@ -293,38 +293,19 @@ def classify_level(fold: Folding, level: int, out: FoldPattern) -> bool:
 def add_level(rest: Structure, fold: Folding, level: int, times: float, out: FoldPattern) -> None:
     """Add the design's products of one level to those within levels and to its class, or take them off.
 
+    Of Q those within levels come from its residuals; of the other terms what the level shares with them is
+    taken off: their variances bound what cancels.
+
     Parameters
     ----------
     times : float
         1, or -1 to take off.
     """
-    add_met(rest, fold, level, times, out)
-    first, diagonal, c = rest.sizes[6], rest.sizes[7] - rest.sizes[6], out.class_of[level]
-    # Of Q, from its residuals.
-    for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
-        add_square(times, out.within[fold.level_obs[o]], diagonal, out.base[first:])
-    if c < 0:
-        return
-    fixef = out.fixef[level]
-    pair = -1
-    for b in range(fold.sizes[0]):
-        for a in range(b, fold.sizes[0]):
-            pair += 1
-            if not has_columns(out.root[level], a, b):
-                continue
-            if a == b:
-                add_square(times, fixef[a], diagonal, out.totals[c, pair, first:])
-            else:
-                _add_both(times, fixef[a], fixef[b], diagonal, out.totals[c, pair, first:])
-
-
-@inner
-def add_met(rest: Structure, fold: Folding, level: int, times: float, out: FoldPattern) -> None:
-    """Add the part of `add_level` that the other terms have; their variances bound what cancels."""
     n_border, start, last = rest.sizes[1] + 1, fold.level_ptr[level], fold.level_ptr[level + 1]
-    if start == last:
-        return
+    first, diagonal = rest.sizes[6], rest.sizes[7] - rest.sizes[6]
     base, met, fixef, c = out.base, out.met, out.fixef[level], out.class_of[level]
+    for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
+        add_square(times, out.within[fold.level_obs[o]], diagonal, base[first:])
     pair = -1
     for b in range(fold.sizes[0]):
         for v in range(fold.value_ptr[level], fold.value_ptr[level + 1]):
@@ -350,6 +331,10 @@ def add_met(rest: Structure, fold: Folding, level: int, times: float, out: FoldP
                 add_row(times * met[m, a], fixef[b], shared)
                 if a != b:
                     add_row(times * met[m, b], fixef[a], shared)
+            if a == b:
+                add_square(times, fixef[a], diagonal, total[first:])
+            else:
+                _add_both(times, fixef[a], fixef[b], diagonal, total[first:])
 
 
 @apart

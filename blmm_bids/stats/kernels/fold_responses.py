@@ -116,18 +116,22 @@ def add_responses(
         Columns of ``out``.
     """
     size, n_fixef, n_ranef = fold.sizes[0], rest.sizes[1], rest.sizes[0]
-    fixef, level_y, c = design.fixef[level], out.level, design.class_of[level]
-    add_met_responses(fold, level, begin, end, 1.0, design, out)
-    if c < 0:
-        return
+    start, last = fold.level_ptr[level], fold.level_ptr[level + 1]
+    met, fixef, c = design.met, design.fixef[level], design.class_of[level]
     pair = -1
     for e in range(size):
+        y_e = out.level[level * size + e]
+        for m in range(start, last):
+            _add_columns(-met[m, e], y_e, begin, end, out.rest[fold.level_cols[m]])
         for a in range(e, size):
             pair += 1
-            if not has_columns(design.root[level], a, e):
+            if c < 0 or not has_columns(design.root[level], a, e):
                 continue
-            total = out.totals[c, pair]
-            y_a, y_e = level_y[level * size + a], level_y[level * size + e]
+            total, y_a = out.totals[c, pair], out.level[level * size + a]
+            for m in range(start, last):
+                _add_columns(met[m, a], y_e, begin, end, total[fold.level_cols[m]])
+                if a != e:
+                    _add_columns(met[m, e], y_a, begin, end, total[fold.level_cols[m]])
             for i in range(n_fixef):
                 _add_columns(fixef[e, i], y_a, begin, end, total[n_ranef + i])
                 if a != e:
@@ -137,32 +141,6 @@ def add_responses(
             times = 1.0 if a == e else 2.0
             for column in range(begin, end):
                 square[column] += times * y_a[column] * y_e[column]
-
-
-@inner
-def add_met_responses(
-    fold: Folding, level: int, begin: int, end: int, times: float, design: FoldPattern, out: FoldResponses
-) -> None:
-    """Add ``times`` the part of `add_responses` that the other terms have."""
-    start, last = fold.level_ptr[level], fold.level_ptr[level + 1]
-    if start == last:
-        return
-    size, met, c = fold.sizes[0], design.met, design.class_of[level]
-    pair = -1
-    for e in range(size):
-        y_e = out.level[level * size + e]
-        for m in range(start, last):
-            _add_columns(-times * met[m, e], y_e, begin, end, out.rest[fold.level_cols[m]])
-        for a in range(e, size):
-            pair += 1
-            if c < 0 or not has_columns(design.root[level], a, e):
-                continue
-            y_a = out.level[level * size + a]
-            for m in range(start, last):
-                total = out.totals[c, pair, fold.level_cols[m]]
-                _add_columns(times * met[m, a], y_e, begin, end, total)
-                if a != e:
-                    _add_columns(times * met[m, e], y_a, begin, end, total)
 
 
 @apart

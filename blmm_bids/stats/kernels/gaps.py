@@ -14,21 +14,9 @@ import numpy as np
 
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner
-from blmm_bids.stats.kernels.deletion import (
-    UNKNOWN,
-    Ways,
-    allocate_ways,
-    can_delete,
-    find_way,
-)
-from blmm_bids.stats.kernels.deletions import (
-    Deletions,
-    allocate_deletions,
-)
-from blmm_bids.stats.kernels.fold_products import (
-    FoldPattern,
-    check_levels,
-)
+from blmm_bids.stats.kernels.deletion import UNKNOWN, Ways, allocate_ways, can_delete, find_way
+from blmm_bids.stats.kernels.deletions import Deletions, allocate_deletions
+from blmm_bids.stats.kernels.fold_products import FoldPattern, check_levels
 from blmm_bids.stats.kernels.products import (
     CONVERGED,
     Pattern,
@@ -37,7 +25,7 @@ from blmm_bids.stats.kernels.products import (
     check_pattern,
     solve_columns,
 )
-from blmm_bids.stats.kernels.small import cholesky_solve, copy, fetch, sum_products
+from blmm_bids.stats.kernels.small import add_column_products, cholesky_solve, copy, fetch
 from blmm_bids.stats.model import FloatArray, IntArray
 from blmm_bids.stats.plan_structure import Structure
 
@@ -199,7 +187,9 @@ def check_gaps(
         return CONVERGED
     for x in range(change.size):
         change[x] = 0.0
-    _add_squares(q_basis, n_missing, missing, diagonal, gaps.columns, change[first:])
+    for i in range(rest.sizes[1]):
+        fetch(n_missing, missing, q_basis[:, i], gaps.columns[i])
+    add_column_products(1.0, n_missing, gaps.columns, gaps.columns, diagonal, change[first:])
     for i in range(n_missing if rest.term_size.size > 0 else 0):
         add_image_effects(rest, q_basis, effects, fold.sizes[0], missing[i], change)
     for x in range(plain.size):
@@ -220,23 +210,6 @@ def check_gaps(
     n_seen = fold.sizes[1] - gaps.n_gone[b]
     n_inner = fold.inner_images.size - gaps.n_gone_inner[b]
     return check_levels(fold, n_seen, n_inner, n_present, safe_mode)  # type: ignore[no-any-return]
-
-
-@inner
-def _add_squares(
-    q_basis: FloatArray, n: int, images: IntArray, diagonal: int, columns: FloatArray, border: FloatArray
-) -> None:
-    """Add some images' products of Q, as `add_square` does, column by column."""
-    entry = 0
-    for i in range(columns.shape[0]):
-        fetch(n, images, q_basis[:, i], columns[i])
-    for i in range(columns.shape[0]):
-        border[diagonal + i] += sum_products(0, n, columns[i], columns[i])
-        for j in range(i + 1, columns.shape[0]):
-            border[entry] += sum_products(0, n, columns[j], columns[i])
-            entry += 1
-        # The row of y.
-        entry += 1
 
 
 @inner

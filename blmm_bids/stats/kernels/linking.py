@@ -108,6 +108,7 @@ class InnerLowering(typed_passes.NativeLowering):
         # A copy of its own: this is how numba, too, sets options of one function.
         state.targetctx = state.targetctx.subtarget()
         state.targetctx.__class__ = _BorrowingContext
+        # What was found out once is remembered by this one.
         state.targetctx.typing_context = state.typingctx
         state.library = _InnerLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         return bool(super().run_pass(state))

@@ -26,7 +26,7 @@ from blmm_bids.stats.kernels.fold_products import TOO_MANY_CLASSES
 from blmm_bids.stats.kernels.newton import FIRST_RADIUS
 from blmm_bids.stats.kernels.patching import copy_pattern
 from blmm_bids.stats.kernels.products import CONVERGED, Responses
-from blmm_bids.stats.kernels.search import FIRST, IDLE, Rules, Search
+from blmm_bids.stats.kernels.search import FIRST, IDLE, Rules, Search, residual_df
 from blmm_bids.stats.kernels.starting import START, start_from_moments
 from blmm_bids.stats.model import FloatArray
 from blmm_bids.stats.plan_structure import Structure
@@ -118,10 +118,8 @@ def _start(
     search.scale[w, 1] = responses.scale[1, b]
     k.weights[0, w] = 1.0
     k.weights[1, w] = 1.0 if rules.reml else 0.0
-    k.weights[2, w] = float(n_present - s.sizes[1]) if rules.reml else float(n_present)
-    if rules.scoring:
-        # The log-determinants alone: their Hessian is the expected information.
-        k.weights[2, w] = 0.0
+    # Scoring has the log-determinants alone: their Hessian is the expected information.
+    k.weights[2, w] = 0.0 if rules.scoring else residual_df(s, search, w, rules)
     for term in range(s.term_size.size):
         t = s.theta_start[term]
         for f in range(s.term_size[term]):

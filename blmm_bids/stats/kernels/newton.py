@@ -90,16 +90,15 @@ def newton_step(
     radius : float
         Bound on the step's length.
     """
-    a = small.hess
+    a, factor = small.hess, small.vectors
     for i in range(n):
         for j in range(i + 1):
-            a[i, j] = hess[i, j]
-            a[j, i] = hess[i, j]
-    if cholesky(a, n, CONVEX):
+            factor[i, j] = hess[i, j]
+    if cholesky(factor, n, CONVEX):
         # Every eigenvalue is positive: the step is Newton's own, and needs none of them.
         for j in range(n):
             small.step[j] = -grad[j]
-        cholesky_solve(a, n, small.step)
+        cholesky_solve(factor, n, small.step)
         left = 0.0
         for j in range(n):
             left -= 0.5 * grad[j] * small.step[j]

@@ -42,6 +42,7 @@ from blmm_bids.stats.kernels.search import (
     Search,
     finalise,
     keep_best,
+    residual_df,
     serves_inference,
 )
 from blmm_bids.stats.kernels.semidefinite import (
@@ -152,7 +153,7 @@ def _advance(
     """Digest one evaluation of a lane and set its next theta; whether it serves inference as it is."""
     search.n_iter[w] += 1
     # 1. The profiled criterion: the evaluation leaves the residual's part out.
-    nu = search.n_present[w] - (s.sizes[1] if rules.reml else 0)
+    nu = residual_df(s, search, w, rules)
     value = k.value[w] + nu * math.log(k.rss[w])
     noise = ROUNDING * abs(value)
     better = value <= search.value[w] + noise
@@ -172,7 +173,7 @@ def _advance(
             return False
         search.phase[w] = SEARCH
         search.radius[w] = 1.0
-        _step(s, k, w, float(nu), search, small, rules, scoring)
+        _step(s, k, w, nu, search, small, rules, scoring)
     else:
         search.radius[w] *= 0.5
     # 3. Converged where the first-order conditions in D hold.

@@ -196,7 +196,7 @@ def _advance(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules
 def _leave_or_stay(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules: Rules) -> bool:
     """Leave the boundary where the score points inside, or end there; whether its inference is known."""
     # The lane's columns as contiguous vectors.
-    theta, degrees = small.theta, _degrees(s, search, w, rules)
+    theta, degrees = small.theta, residual_df(s, search, w, rules)
     for t in range(s.sizes[3]):
         theta[t] = k.theta[t, w]
     _take_slopes(k, w, rules, degrees, small)
@@ -215,7 +215,7 @@ def _leave_or_stay(s: Structure, k: Lanes, w: int, search: Search, small: Small,
 @inner
 def _has_arrived(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules: Rules) -> bool:
     """Whether the step that was to be the last one was; otherwise the same point is evaluated in full."""
-    degrees = _degrees(s, search, w, rules)
+    degrees = residual_df(s, search, w, rules)
     value = k.value[w] + degrees * math.log(k.rss[w])
     noise = ROUNDING * abs(value)
     _take_slopes(k, w, rules, degrees, small)
@@ -240,7 +240,7 @@ def _take_slopes(k: Lanes, w: int, rules: Rules, degrees: float, small: Small) -
 
 
 @inner
-def _degrees(s: Structure, search: Search, w: int, rules: Rules) -> float:
+def residual_df(s: Structure, search: Search, w: int, rules: Rules) -> float:
     """Count the images that the residual's logarithm stands for."""
     return float(search.n_present[w] - (s.sizes[1] if rules.reml else 0))
 
@@ -360,7 +360,7 @@ def finalise(s: Structure, k: Lanes, w: int, search: Search, small: Small, rules
     for t in range(s.sizes[3]):
         theta[t] = search.theta[w, t]
     if rules.observed:
-        k.weights[2, w] = search.n_present[w] - (s.sizes[1] if rules.reml else 0)
+        k.weights[2, w] = residual_df(s, search, w, rules)
     else:
         if near_boundary(s, theta):
             raise_floor(s, theta, small)

@@ -181,3 +181,23 @@ def sum_products(begin: int, end: int, x: FloatArray, y: FloatArray) -> float:
     for i in range(begin, end):
         total += x[i] * y[i]
     return total
+
+
+@inner
+def add_column_products(
+    times: float, n: int, x: FloatArray, y: FloatArray, diagonal: int, border: FloatArray
+) -> None:
+    """Add ``times sum x_k y_k'`` over the first n places to packed products of [Q y], as `add_square` does.
+
+    Parameters
+    ----------
+    x, y : (fixef, place)
+    """
+    entry = 0
+    for i in range(x.shape[0]):
+        border[diagonal + i] += times * sum_products(0, n, x[i], y[i])
+        for j in range(i + 1, x.shape[0]):
+            border[entry] += times * sum_products(0, n, x[j], y[i])
+            entry += 1
+        # The row of y.
+        entry += 1
