@@ -21,6 +21,7 @@ from blmm_bids.app.directories import opened_directories, places_of
 from blmm_bids.app.disk import announce_series, check_working_files
 from blmm_bids.app.inputs import plan_fits
 from blmm_bids.app.peaks import keep_peaks
+from blmm_bids.app.pooling import check_pooling
 from blmm_bids.app.summary import (
     show_summary,
     show_units,
@@ -226,6 +227,8 @@ def _prepare_unit(
     built = build_design(
         node, with_qualified(node, observations), observations.ambiguous, table_faults(observations)
     )
+    pooled = check_pooling(node, observations, built)
+    built = replace(built, warnings=(*built.warnings, *pooled))
     for warning in built.warnings:
         LOGGER.warning("%s: %s", title(node, group), warning)
     images = tuple(observations.paths[row] for row in built.rows)
