@@ -12,6 +12,9 @@ from pandas.api import types as pdt
 
 from blmm_bids.errors import DataError, ModelSpecError
 
+REFERENCE = "reference"
+"""Key in a column's ``attrs``: the level that stands first, wherever the column's labels are coded."""
+
 
 def label(value: object) -> str:
     """Write a value as a level's label; 1.0 is ``"1"``, since a gap turns integers into floats."""
@@ -41,13 +44,20 @@ def numeric_values(column: pd.Series, name: str) -> pd.Series:
 
 
 def categorical_values(column: pd.Series) -> pd.Series:
-    """Return labels as a Categorical: levels that occur, alphabetical, or by size where they are numbers."""
+    """Return labels as a Categorical: levels that occur, alphabetical, or by size where they are numbers.
+
+    A level that the column's ``attrs`` name as `REFERENCE` comes before the others.
+    """
     present = column.dropna()
     is_number = pdt.is_numeric_dtype(column.dtype)
     levels = sorted(present.unique(), key=float if is_number else str)
     labels = list(dict.fromkeys(label(level) for level in levels))
+    if (reference := column.attrs.get(REFERENCE)) in labels:
+        labels = [reference, *(name for name in labels if name != reference)]
     as_text = column.map(label, na_action="ignore").astype(object)
-    return pd.Series(pd.Categorical(as_text, categories=labels), index=column.index, name=column.name)
+    coded = pd.Series(pd.Categorical(as_text, categories=labels), index=column.index, name=column.name)
+    coded.attrs.update(column.attrs)
+    return coded
 
 
 def model_values(column: pd.Series, name: str) -> pd.Series:
@@ -80,11 +90,19 @@ class Variables(Mapping[str, pd.Series]):
         One row an observation.
     ambiguous : mapping of str to tuple of str
         Names found in several tables, to their qualified names.
+    references : mapping of str to str, optional
+        Columns to the level that comes first in each.
     """
 
-    def __init__(self, table: pd.DataFrame, ambiguous: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        ambiguous: Mapping[str, tuple[str, ...]],
+        references: Mapping[str, str] | None = None,
+    ) -> None:
         self._table = table.reset_index(drop=True)
         self._ambiguous = ambiguous
+        self._references = references or {}
         self._values: dict[str, pd.Series] = {}
 
     def __getitem__(self, name: str) -> pd.Series:
@@ -97,7 +115,11 @@ class Variables(Mapping[str, pd.Series]):
         """
         if name not in self._values:
             self.require(name)
-            self._values[name] = model_values(self._table[name], name)
+            values = model_values(self._table[name], name)
+            if name in self._references:
+                values.attrs[REFERENCE] = self._references[name]
+                values = categorical_values(values) if is_categorical(values) else values
+            self._values[name] = values
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -77,6 +77,8 @@ class NodeSpec:
         Names of the nodes that this one is compared with.
     response : str
         Left side that Formula had; it is dropped, and must not be a column.
+    references : mapping of str to str
+        Categorical variables to the level that the others are compared with.
     """
 
     name: str
@@ -90,6 +92,7 @@ class NodeSpec:
     dummy_contrasts: DummySpec | None = None
     compare_with: tuple[str, ...] = ()
     response: str = ""
+    references: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def formula_text(self) -> str:
@@ -226,6 +229,7 @@ def _parse_node(name: str, node: Mapping[str, Any], notices: list[str]) -> NodeS
         dummy_contrasts=parse_dummy(node.get("DummyContrasts"), where),
         compare_with=software.compare_with,
         response=response,
+        references=software.references,
     )
 
 
