@@ -15,6 +15,14 @@ from blmm_bids.errors import DataError, ModelSpecError
 REFERENCE = "reference"
 """Key in a column's ``attrs``: the level that stands first, wherever the column's labels are coded."""
 
+_KEY_ENTITIES = {
+    **dict.fromkeys(("participant", "participants", "sub", "subj", "subject", "subjects"), "subject"),
+    **dict.fromkeys(("ses", "sess", "session", "sessions"), "session"),
+    "run": "run",
+    "task": "task",
+    "acq": "acquisition",
+}
+
 
 def label(value: object) -> str:
     """Write a value as a level's label; 1.0 is ``"1"``, since a gap turns integers into floats."""
@@ -161,7 +169,15 @@ class Variables(Mapping[str, pd.Series]):
             raise ModelSpecError(msg)
         names = [str(column) for column in self._table.columns]
         msg = f"{where} uses '{name}', absent from the tables (has {enumerate_names(names)})"
-        raise ModelSpecError(msg + did_you_mean(name, [*names, *self._ambiguous]))
+        entity = _entity_of_key(name)
+        hint = f"; write '{entity}'" if entity in names else did_you_mean(name, [*names, *self._ambiguous])
+        raise ModelSpecError(msg + hint)
+
+
+def _entity_of_key(name: str) -> str | None:
+    """Name the entity that a key column or its short form stands for: ``participant_id`` is ``subject``."""
+    bare = name.casefold().rpartition(".")[2].replace("_", "").removesuffix("label").removesuffix("id")
+    return _KEY_ENTITIES.get(bare)
 
 
 def group_codes(columns: Sequence[pd.Series]) -> tuple[NDArray[np.int64], tuple[str, ...]]:

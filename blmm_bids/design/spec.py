@@ -301,15 +301,20 @@ def _parse_x(value: object, where: str) -> list[str | Literal[1]] | None:
 
 
 def _only_in_one(listed: set[str], fixed: set[str], in_bars: set[str], where: str) -> list[str]:
-    notices = [
-        f"'{name}' is in X of {where} but not in its Formula, which wins: it is not in the model"
-        for name in sorted(listed - fixed - in_bars)
-    ]
-    notices += [
-        f"'{name}' is in the Formula of {where} but not in its X; Formula wins: it is in the model"
-        for name in sorted(fixed - listed)
-    ]
-    return notices
+    """Say once where X and Formula differ: Formula is the model."""
+    absent, added = sorted(listed - fixed - in_bars), sorted(fixed - listed)
+    if not listed and added:
+        return [f"X of {where} lists no variable beside a Formula: the Formula is the model"]
+    parts: list[str] = []
+    for names, sentence in (
+        (absent, "in X of {where} but not in its Formula, which wins: {they} not in the model"),
+        (added, "in the Formula of {where} but not in its X; Formula wins: {they} in the model"),
+    ):
+        if names:
+            be, they = ("is", "it is") if len(names) == 1 else ("are", "they are")
+            shown = ", ".join(f"'{name}'" for name in names)
+            parts.append(f"{shown} {be} {sentence.format(where=where, they=they)}")
+    return ["; ".join(parts)] if parts else []
 
 
 def _check_duplicates(bars: tuple[Bar, ...], where: str) -> None:
