@@ -32,6 +32,7 @@ from blmm_bids.design.formula import (
     model_matrix,
     parse_formula,
 )
+from blmm_bids.design.label_like import label_like_warnings
 from blmm_bids.design.references import checked_references, reference_of
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.design.transforms import apply_instructions
@@ -145,6 +146,18 @@ class _Parts:
     def covariates(self) -> tuple[str, ...]:
         """Every column that the model takes as it is, neither coded by C() nor a grouping factor."""
         return tuple(name for name in self.taken if name not in self.coded)
+
+    @property
+    def plain(self) -> frozenset[str]:
+        """Columns of the fixed part that no function takes."""
+        factors = self.fixed.factors.values()
+        inside = {name for each in factors if not isinstance(each, str) for name in each.variables}
+        return frozenset(each for each in factors if isinstance(each, str)) - inside
+
+    @property
+    def slopes(self) -> frozenset[str]:
+        """Columns that have a random slope."""
+        return frozenset(name for _, effects in self.bars for name in effects.covariates)
 
     @property
     def coded(self) -> frozenset[str]:
@@ -320,6 +333,7 @@ def _check(
     groups = [bar.group_names for bar, _ in parts.bars]
     warnings += checks.lone_level_warnings(fitted.variables, covariates, groups)
     warnings += checks.unsplit_warnings(fitted.variables, covariates, parts.fixed.splits, groups)
+    warnings += label_like_warnings(fitted.variables, parts.covariates, parts.plain, parts.slopes)
     return warnings
 
 
