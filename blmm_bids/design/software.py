@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from blmm_bids.design.bars import Bar, parse_bar, quote_name
 from blmm_bids.design.columns import did_you_mean
+from blmm_bids.design.references import parse_references
 from blmm_bids.design.spec_fields import (
     as_choice,
     as_flag,
@@ -64,6 +65,7 @@ class Software:
     reml: bool = True
     options: NodeOptions = field(default_factory=NodeOptions)
     compare_with: tuple[str, ...] = ()
+    references: Mapping[str, str] = field(default_factory=dict)
 
 
 def _min_percent(value: object, where: str) -> float:
@@ -87,7 +89,7 @@ _OPTIONS: Mapping[str, tuple[str, _Reader]] = {
     "Resms": ("resms", as_flag),
     "Anova": ("anova", as_flag),
 }
-_KEYS = ("RandomEffects", "REML", *_OPTIONS, "CompareWith", "Description")
+_KEYS = ("RandomEffects", "REML", *_OPTIONS, "CompareWith", "Reference", "Description")
 
 
 def parse_software(value: object, where: str) -> Software:
@@ -128,6 +130,7 @@ def parse_software(value: object, where: str) -> Software:
         reml=as_flag(block["REML"], f"REML in {where}") if block.get("REML") is not None else True,
         options=NodeOptions(**chosen),
         compare_with=_parse_compare_with(block.get("CompareWith"), where),
+        references=parse_references(block.get("Reference"), where),
     )
 
 

@@ -84,6 +84,8 @@ class NodeSpec:
         The lower nodes whose maps are read, and which of these; empty: the images of Input.
     mask_filter : mapping of str to tuple of str
         ``Options.Mask``: entities of the masks that apply to the images; empty: those that come with them.
+    references : mapping of str to str
+        Categorical variables to the level that the others are compared with.
     """
 
     name: str
@@ -99,6 +101,7 @@ class NodeSpec:
     response: str = ""
     edges: tuple[Edge, ...] = ()
     mask_filter: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sources(self) -> tuple[LowerNode, ...]:
@@ -249,6 +252,7 @@ def _parse_node(name: str, given: Mapping[str, Any], edges: tuple[Edge, ...], no
         response=response,
         edges=edges,
         mask_filter=mask_filter,
+        references=software.references,
     )
 
 
@@ -341,15 +345,20 @@ def _parse_x(value: object, where: str) -> list[str | Literal[1]] | None:
 
 
 def _only_in_one(listed: set[str], fixed: set[str], in_bars: set[str], where: str) -> list[str]:
-    notices = [
-        f"'{name}' is in X of {where} but not in its Formula, which wins: it is not in the model"
-        for name in sorted(listed - fixed - in_bars)
-    ]
-    notices += [
-        f"'{name}' is in the Formula of {where} but not in its X; Formula wins: it is in the model"
-        for name in sorted(fixed - listed)
-    ]
-    return notices
+    """Say once where X and Formula differ: Formula is the model."""
+    absent, added = sorted(listed - fixed - in_bars), sorted(fixed - listed)
+    if not listed and added:
+        return [f"X of {where} lists no variable beside a Formula: the Formula is the model"]
+    parts: list[str] = []
+    for names, sentence in (
+        (absent, "in X of {where} but not in its Formula, which wins: {they} not in the model"),
+        (added, "in the Formula of {where} but not in its X; Formula wins: {they} in the model"),
+    ):
+        if names:
+            be, they = ("is", "it is") if len(names) == 1 else ("are", "they are")
+            shown = ", ".join(f"'{name}'" for name in names)
+            parts.append(f"{shown} {be} {sentence.format(where=where, they=they)}")
+    return ["; ".join(parts)] if parts else []
 
 
 def _check_duplicates(bars: tuple[Bar, ...], where: str) -> None:

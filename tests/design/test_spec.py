@@ -161,6 +161,22 @@ def test_parse_model_spec__reads_every_option():
             "'sex' is in the Formula of node 'group' but not in its X",
         ),
         ([1, "age", "iq"], "age", "age", "'iq' is in X of node 'group' but not in its Formula"),
+        ([1], "age", "age", "X of node 'group' lists no variable beside a Formula: the Formula is the model"),
+        ([1], "age + sex + iq", "age + sex + iq", "X of node 'group' lists no variable beside a Formula"),
+        ([1], "1 + (1 | site)", "1", None),
+        (
+            [1, "age"],
+            "age + sex + iq",
+            "age + sex + iq",
+            "'iq', 'sex' are in the Formula of node 'group' but not in its X; Formula wins: they are in the",
+        ),
+        (
+            [1, "age", "iq", "ses"],
+            "age + sex",
+            "age + sex",
+            "'iq', 'ses' are in X of node 'group' but not in its Formula, which wins: they are not in the "
+            "model; 'sex' is in the Formula of node 'group' but not in its X; Formula wins: it is in the",
+        ),
         (None, "age", "age", None),
         ([1, "age"], "center(age, by=subject)", "center(age, by=subject)", None),
         ([1, "age"], "bold ~ age", "age", "the left side 'bold' of the Formula of node 'group' is dropped"),
