@@ -204,6 +204,24 @@ KINDS = {
         {},
         [("dataset", "stop", 8, "Intercept", "Intercept")],
     ),
+    "wildcards in X": (
+        spec_of(
+            SUBJECT,
+            group(
+                Transformations=[{"Name": "Factor", "Input": "arm"}],
+                Model={"X": ["arm.*"]},
+            ),
+        ),
+        {"contrasts": ("go",)},
+        [("group", "go", 8, "arm.a,arm.b", "arm.a,arm.b")],
+    ),
+    "contrasts chosen by DummyContrasts beside a covariate": (
+        spec_of(
+            SUBJECT, group(Model={"X": [1, "age"]}, DummyContrasts={"Conditions": ["stop"], "Type": "t"})
+        ),
+        {},
+        [("group", "stop", 8, "Intercept,age", "Intercept,age")],
+    ),
     "no GroupBy": (
         spec_of(SUBJECT, {key: value for key, value in GROUP.items() if key != "GroupBy"}),
         {},
@@ -237,6 +255,18 @@ def test_plan_fits__kinds_of_model_files(tmp_path, kind):
 
 
 REFUSED = {
+    "a wildcard that matches nothing": (
+        spec_of(SUBJECT, group(Model={"X": [1, "motion_*"]})),
+        {},
+        ModelSpecError,
+        "wildcard 'motion_.', which no variable matches",
+    ),
+    "GroupBy in another case": (
+        spec_of(SUBJECT, group(GroupBy=["contrast", "Arm"])),
+        {},
+        DataError,
+        "Did you mean 'arm'",
+    ),
     "run maps alone where the model reads subjects'": (
         spec_of(RUN, SUBJECT, GROUP),
         {"levels": ("runLevel",), "runs": ("1", "2")},
@@ -304,7 +334,9 @@ def test_plan_fits__says_once_what_is_set_aside(tmp_path, caplog):
     said = [record.getMessage() for record in caplog.records]
     aside = [text for text in said if "set aside" in text]
     assert len(aside) == 1
-    assert "its desc, run, space, suffix say nothing about the maps of node 'subject_level'" in aside[0]
+    assert (
+        "what it says of desc, run, space, suffix is not about the maps of node 'subject_level'" in aside[0]
+    )
     assert len([text for text in said if "32 images in other folders" in text]) == 1
 
 
@@ -314,3 +346,55 @@ def test_plan_fits__a_subject_without_the_wanted_map_is_named(tmp_path, caplog):
         write_image(root / "sub-09" / f"sub-09_task-stop_run-{run}_contrast-go_stat-effect_statmap.nii.gz")
     assert [fit[2] for fit in fits_of(root, spec_of(RUN, SUBJECT, GROUP))] == [8]
     assert "1 subjects have no other map (09)" in caplog.text
+
+
+SAID = {
+    "no value of a column in GroupBy": (
+        spec_of(SUBJECT, group(GroupBy=["contrast", "dose"])),
+        "4 of 16 images are in no fit: dose, which GroupBy names, is missing for them",
+    ),
+    "a label in a filter that no map has": (
+        spec_of(
+            SUBJECT,
+            GROUP,
+            Edges=[
+                {"Source": "subject_level", "Destination": "group", "Filter": {"contrast": ["stop", "nogo"]}}
+            ],
+        ),
+        "the Filter in Edges names contrast nogo, which no map has (there is go, stop)",
+    ),
+    "a filter between lower nodes": (
+        spec_of(
+            RUN,
+            SUBJECT,
+            GROUP,
+            Edges=[
+                {"Source": "run_level", "Destination": "subject_level", "Filter": {"contrast": ["go"]}},
+                {"Source": "subject_level", "Destination": "group"},
+            ],
+        ),
+        "the Filter of the edge from 'run_level' to 'subject_level' is for whoever fits these nodes",
+    ),
+    "masks that are not there": (
+        spec_of(SUBJECT, group(Model={"X": [1], "Options": {"Mask": {"desc": ["gm"]}}})),
+        "Options.Mask (desc-gm) finds no mask for 16 of 16 images",
+    ),
+    "Dataset nodes in a row": (
+        spec_of(SUBJECT, group(Name="one"), group(Name="two")),
+        "node 'two' reads the maps of 'subject_level', the last lower node before it (not those of 'one')",
+    ),
+    "two contrasts of each subject, nothing that ties them": (
+        spec_of(SUBJECT, group(GroupBy=[], Model={"X": ["go", "stop"]})),
+        "go, stop in the model: 1 for the images of this input contrast, 0 for others",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SAID)
+def test_plan_fits__says_what_it_assumes(tmp_path, caplog, kind):
+    spec, message = SAID[kind]
+    root = tree(tmp_path / "data")
+    rows = [f"sub-{label} {'n/a' if i < 2 else 'lh'[i % 2]}" for i, label in enumerate(SUBJECTS)]
+    write_tsv(root / "participants.tsv", "participant_id dose", *rows)
+    fits_of(root, spec)
+    assert message in " ".join((caplog.text, *parse_model_spec(spec).notices))

@@ -228,7 +228,9 @@ def _prepare_unit(
         node, with_qualified(node, observations), observations.ambiguous, table_faults(observations)
     )
     pooled = check_pooling(node, observations, built)
-    built = replace(built, warnings=(*built.warnings, *pooled))
+    for notice in pooled.notices:
+        LOGGER.info("%s: %s", title(node, group), notice)
+    built = replace(built, warnings=(*built.warnings, *pooled.warnings))
     for warning in built.warnings:
         LOGGER.warning("%s: %s", title(node, group), warning)
     images = tuple(observations.paths[row] for row in built.rows)

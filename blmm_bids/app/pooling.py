@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,21 @@ _SHOWN = 5
 _ABSENT = "(absent)"
 
 
-def check_pooling(node: NodeSpec, observations: Observations, built: BuiltDesign) -> list[str]:
+@dataclass(frozen=True)
+class Pooled:
+    """What is to be said of images that are not told apart by the model.
+
+    Attributes
+    ----------
+    notices, warnings : tuple of str
+        Repeats that are accounted for; images that are taken as independent.
+    """
+
+    notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def check_pooling(node: NodeSpec, observations: Observations, built: BuiltDesign) -> Pooled:
     """Check that every entity with several labels is accounted for by the model.
 
     Parameters
@@ -41,8 +56,7 @@ def check_pooling(node: NodeSpec, observations: Observations, built: BuiltDesign
 
     Returns
     -------
-    list of str
-        What is a repeat, and images of a subject that are taken as independent.
+    Pooled
 
     Raises
     ------
@@ -69,7 +83,7 @@ def check_pooling(node: NodeSpec, observations: Observations, built: BuiltDesign
             raise DataError(_message(name, labels[name], fitted))
         repeats.append(name)
     if "subject" in fixed_names:
-        return []
+        return Pooled()
     return _check_repeats(repeats, labels, fitted, built)
 
 
@@ -114,7 +128,7 @@ def _message(name: str, labels: Sequence[str], fitted: Observations) -> str:
 
 def _check_repeats(
     repeats: Sequence[str], labels: Mapping[str, Sequence[str]], fitted: Observations, built: BuiltDesign
-) -> list[str]:
+) -> Pooled:
     """Several images of a subject: tied together by a random term, or told apart by the fixed part."""
     subjects = labels.get("subject", ())
     rows_of: dict[str, list[int]] = defaultdict(list)
@@ -122,25 +136,21 @@ def _check_repeats(
         rows_of[subject].append(row)
     several = [rows for rows in rows_of.values() if len(rows) > 1]
     what = f"{' and '.join(repeats)} ({_listed(labels, repeats)})"
-    if not several:
-        return (
-            [f"{what} differs between subjects, each with one image, and is not in the model"]
-            if repeats
-            else []
-        )
     loose = [rows for rows in several if not _is_tied(rows, built)]
+    if not several and repeats:
+        return Pooled((f"{what} differs between subjects, each with one image, and is not in the model",))
     if not loose:
-        return (
-            [f"{what} is not in the formula: repeats, which the random part accounts for"] if repeats else []
-        )
+        told = f"{what} is not in the formula: repeats, which the random part accounts for"
+        return Pooled((told,) if repeats else ())
     alike = [rows for rows in loose if len(np.unique(built.design.X[rows], axis=0)) < len(rows)]
     if alike:
         raise DataError(_alike_message(alike, repeats, labels, fitted))
     n_images = sum(map(len, loose))
-    return [
+    warning = (
         f"{n_images} images of {len(loose)} subjects count as independent observations, for no random term "
         "ties the images of a subject together; (1 | subject) does"
-    ]
+    )
+    return Pooled(warnings=(warning,))
 
 
 def _alike_message(

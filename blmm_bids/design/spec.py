@@ -32,8 +32,6 @@ from blmm_bids.errors import ModelSpecError
 LEVELS = ("Run", "Session", "Subject", "Dataset")
 TRANSFORMER = "pybids-transforms-v1"
 
-_WILDCARDS = "*?"
-
 _SPEC_KEYS = ("Name", "BIDSModelVersion", "Description", "Input", "Nodes", "Edges", "Root", "$schema")
 _NODE_KEYS = (
     "Level",
@@ -86,6 +84,8 @@ class NodeSpec:
         ``Options.Mask``: entities of the masks that apply to the images; empty: those that come with them.
     references : mapping of str to str
         Categorical variables to the level that the others are compared with.
+    listed : tuple of (str or 1)
+        X, where it has wildcards and there is no Formula: `formula` is that of X without them expanded.
     """
 
     name: str
@@ -102,6 +102,7 @@ class NodeSpec:
     edges: tuple[Edge, ...] = ()
     mask_filter: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
+    listed: tuple[str | Literal[1], ...] = ()
 
     @property
     def sources(self) -> tuple[LowerNode, ...]:
@@ -222,7 +223,7 @@ def _formula_variables(formula: str) -> list[Any]:
     """List what a formula uses, as ``X`` would."""
     fixed, _ = split_bars(split_response(as_text(formula, "the formula"))[1])
     parsed = parse_formula(fixed)
-    names = [name for name in parsed.covariates if not any(char in name for char in _WILDCARDS)]
+    names = [name for name in parsed.covariates if not is_wildcard(name)]
     return [1, *names] if () in parsed.terms else names
 
 
@@ -238,6 +239,7 @@ def _parse_node(name: str, given: Mapping[str, Any], edges: tuple[Edge, ...], no
     components = parse_components(model.get("VarianceComponents"), where, notices)
     bars = (*software.random_effects, *components)
     formula, bars, response = _parse_terms(model, bars, where, notices)
+    listed = () if model.get("Formula") is not None else _parse_x(model.get("X"), where) or ()
     return NodeSpec(
         name=name,
         group_by=_parse_group_by(node, edges, where, notices),
@@ -252,6 +254,7 @@ def _parse_node(name: str, given: Mapping[str, Any], edges: tuple[Edge, ...], no
         response=response,
         edges=edges,
         mask_filter=mask_filter,
+        listed=tuple(listed) if any(map(is_wildcard, listed)) else (),
         references=software.references,
     )
 
@@ -287,7 +290,9 @@ def _parse_options(model: Mapping[str, Any], where: str, notices: list[str]) -> 
             "end in _mask. For another image use --mask FILE"
         )
         raise ModelSpecError(msg)
-    return {key: labels for key, labels in mask_filter.items() if key not in ("suffix", "datatype")}
+    chosen = {key: labels for key, labels in mask_filter.items() if key not in ("suffix", "datatype")}
+    # The usual one; it is what is done without it, after masks that an image has of its own.
+    return {} if chosen == {"desc": ("brain",)} else chosen
 
 
 def _parse_terms(
@@ -307,8 +312,7 @@ def _parse_terms(
             )
         fixed, bars = split_bars(text or "1")
     elif listed is not None:
-        names = [quote_name(variable) for variable in listed if variable != 1]
-        fixed = " + ".join(["1" if 1 in listed else "0", *names])
+        fixed = formula_of_x(listed)
         if 1 not in listed:
             notices.append(f"X of {where} has no 1, so its model has no intercept")
     else:
@@ -325,6 +329,16 @@ def _parse_terms(
     return fixed, bars, response
 
 
+def formula_of_x(listed: Sequence[str | int]) -> str:
+    """Write the columns of X as a formula."""
+    return " + ".join(["1" if 1 in listed else "0", *(quote_name(str(name)) for name in listed if name != 1)])
+
+
+def is_wildcard(name: object) -> bool:
+    """Whether an entry of X stands for several variables."""
+    return isinstance(name, str) and any(char in name for char in "*?")
+
+
 def _parse_x(value: object, where: str) -> list[str | Literal[1]] | None:
     if value is None:
         return None
@@ -333,11 +347,7 @@ def _parse_x(value: object, where: str) -> list[str | Literal[1]] | None:
         if item == 1 and not isinstance(item, (bool, str)):
             listed.append(1)
         elif isinstance(item, str):
-            name = as_text(item, f"each entry of X of {where}")
-            if any(char in name for char in _WILDCARDS):
-                msg = f"model spec: X of {where} has the wildcard '{name}'; list the variables by name"
-                raise ModelSpecError(msg)
-            listed.append(name)
+            listed.append(as_text(item, f"each entry of X of {where}"))
         else:
             raise wrong(f"each entry of X of {where}", "a variable's name or 1", item)
     check_unique([str(item) for item in listed], f"X of {where}")

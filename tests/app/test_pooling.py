@@ -42,7 +42,8 @@ def pooled(root, formula, group_by=(), chosen=None):
     settings = Settings(root.parent / "out", spec, DatasetOptions(root), WorkOptions(root.parent / "work"))
     found = []
     for own, _, observations in plan_fits(settings):
-        found += check_pooling(own, observations, build_design(own, observations.table, {}))
+        said = check_pooling(own, observations, build_design(own, observations.table, {}))
+        found += [*said.notices, *said.warnings]
     return found
 
 
