@@ -40,6 +40,11 @@ class MissingRule:
     threshold: float | None = None
     zeros: Literal["missing", "data"] = "missing"
 
+    @property
+    def only_zeros(self) -> bool:
+        """Whether a 0 is missing for being 0 alone, and would be a value otherwise."""
+        return self.zeros == "missing" and (self.threshold is None or self.threshold <= 0)
+
 
 @dataclass(frozen=True, eq=False)
 class VoxelReader:

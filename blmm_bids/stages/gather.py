@@ -17,7 +17,7 @@ from blmm_bids.images.grid import CheckedImages, check_grids
 from blmm_bids.images.masks import mask_union
 from blmm_bids.outputs.gather import GatherBatch, GatherSummary, GatherTask, gather_part, read_summary
 from blmm_bids.outputs.workdir import WorkDir, content_digest
-from blmm_bids.stages.content import infinite_warnings, refuse_void_images
+from blmm_bids.stages.content import infinite_warnings, refuse_void_images, zero_shares
 from blmm_bids.stages.digests import array_digest, mask_identities
 from blmm_bids.stages.progress import Progress
 from blmm_bids.stages.records import SERIES_ITEMSIZE, Gathered, Prepared, Problem
@@ -155,10 +155,13 @@ def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
     refuse_void_images(problem.images, numbers, problem.rule)
     for warning in (warnings := infinite_warnings(problem.images, numbers)):
         LOGGER.warning("%s", warning)
+    counts: IntArray = np.sum([summary.counts for summary in summaries], axis=0, dtype=np.int64)
+    keep: NDArray[np.bool_] = counts >= problem.min_images
+    numbers["zero_share"] = zero_shares(numbers.pop("zeros"), keep)
     return Gathered(
         stage=stage,
         parts=tuple(stage.part(span.index) for span in work.batches),
-        counts=np.sum([summary.counts for summary in summaries], axis=0, dtype=np.int64),
+        counts=counts,
         images=numbers,
         warnings=warnings,
     )
