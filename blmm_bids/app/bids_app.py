@@ -93,7 +93,7 @@ class Unit:
     @property
     def notes(self) -> tuple[str, ...]:
         """How the images are read."""
-        return (self.zeros.text,)
+        return (self.zeros.text, *self.prepared.checked.notes)
 
     @property
     def title(self) -> str:

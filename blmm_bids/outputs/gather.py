@@ -69,6 +69,8 @@ class GatherTask:
         ``float32`` or ``float64``, for all parts alike.
     rule : MissingRule
         What counts as missing.
+    affine : (4, 4) float64, optional
+        Of the images' grid, to which files stored with other axes are flipped.
     """
 
     shape: tuple[int, int, int]
@@ -76,11 +78,12 @@ class GatherTask:
     blocks: tuple[Span, ...]
     dtype: str
     rule: MissingRule
+    affine: NDArray[np.float64] | None = None
 
     @cached_property
     def reader(self) -> VoxelReader:
         """Of the candidate voxels."""
-        return VoxelReader(self.shape, self.voxels)
+        return VoxelReader(self.shape, self.voxels, self.affine)
 
     def matrix(self, n_obs: int) -> NDArray[np.floating[Any]]:
         """(obs, voxel) without values; the next one takes its place."""
