@@ -57,8 +57,8 @@ class MaskOptions:
         Smallest share of the images a voxel needs, 0 to 1.
     data_mask_threshold : float or None
         Values below are missing.
-    zeros : {"missing", "data"}
-        What an exact 0 is.
+    zeros : {"auto", "missing", "data"} or None
+        What an exact 0 is; ``auto`` goes by the kind of map.
     affine_tolerance : float
         mm at the corners of the volume by which images may lie apart.
     """
@@ -68,7 +68,7 @@ class MaskOptions:
     min_n: int | None = None
     min_percent: float | None = None
     data_mask_threshold: float | None = None
-    zeros: Literal["missing", "data"] = "missing"
+    zeros: Literal["auto", "missing", "data"] | None = None
     affine_tolerance: float = 1e-3
 
 

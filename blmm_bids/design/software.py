@@ -38,6 +38,8 @@ class NodeOptions:
         Smallest fraction of the images that a voxel needs, 0 to 1; None: not said.
     data_mask_threshold : float or None
         Values below are missing.
+    zeros : {"auto", "missing", "data"} or None
+        What an exact 0 is; ``auto`` goes by the kind of map. None: not said.
     output_cov_b, resms : bool
         Whether these maps are written.
     anova : bool
@@ -51,6 +53,7 @@ class NodeOptions:
     min_n: int | None = None
     min_percent: float | None = None
     data_mask_threshold: float | None = None
+    zeros: str | None = None
     safe_mode: bool = True
     output_cov_b: bool = True
     resms: bool = True
@@ -84,6 +87,7 @@ _OPTIONS: Mapping[str, tuple[str, _Reader]] = {
     "MinN": ("min_n", lambda value, where: as_whole(value, where, 0)),
     "MinPercent": ("min_percent", _min_percent),
     "DataMaskThreshold": ("data_mask_threshold", as_number),
+    "Zeros": ("zeros", lambda value, where: as_choice(value, where, ("auto", "missing", "data"))),
     "SafeMode": ("safe_mode", as_flag),
     "OutputCovB": ("output_cov_b", as_flag),
     "Resms": ("resms", as_flag),
