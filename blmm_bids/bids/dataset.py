@@ -10,6 +10,7 @@ import pandas as pd
 from blmm_bids.bids.cells import check_cells, sort_images
 from blmm_bids.bids.filters import select_images
 from blmm_bids.bids.frame import build_frame
+from blmm_bids.bids.image_table import read_image_table
 from blmm_bids.bids.join import join_tables, participants_of
 from blmm_bids.bids.layout import BidsFile, Listing, list_database, walk_dataset
 from blmm_bids.bids.masks import MaskFinder
@@ -49,6 +50,8 @@ class DatasetOptions:
         Accept datasets without a description.
     table_encoding : str
         Of the TSV files, where they are not in UTF-8.
+    images_tsv : Path, optional
+        A table of the images (see `blmm_bids.bids.image_table`), in place of those of the datasets.
     """
 
     bids_dir: Path
@@ -58,6 +61,7 @@ class DatasetOptions:
     input_masks: Literal["auto", "none"] = "auto"
     skip_validation: bool = False
     table_encoding: str = UTF_8
+    images_tsv: Path | None = None
 
 
 def find_observations(
@@ -82,6 +86,8 @@ def find_observations(
     InvalidBIDSError, NoMatchError, DataError, MissingInputError, ModelSpecError
         See the functions called here; each message says what to do.
     """
+    if options.images_tsv is not None:
+        return read_image_table(options, options.images_tsv, selection, group_by)
     roots = find_roots(options.bids_dir, options.derivatives, skip_validation=options.skip_validation)
     listings = _list_files(options, roots)
     image_files = [

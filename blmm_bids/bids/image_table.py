@@ -1,0 +1,388 @@
+"""Images that are not named as BIDS has it: a table with a row an image, its path and its covariates.
+
+What comes out is what a BIDS dataset gives, an observation table. Columns with the names of BIDS entities are
+entities; `subject` and `session` join participants, sessions and phenotype tables of BIDS_DIR. All others are
+columns of a table called ``images``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import pandas as pd
+
+from blmm_bids.bids.cells import check_cells, sort_images
+from blmm_bids.bids.filters import select_images
+from blmm_bids.bids.frame import build_frame
+from blmm_bids.bids.image_paths import (
+    NIFTI,
+    Finder,
+    Named,
+    file_of,
+    folders_of,
+    refuse_same_file,
+)
+from blmm_bids.bids.join import join_tables
+from blmm_bids.bids.layout import BidsFile, Listing
+from blmm_bids.bids.names import SHORT_NAME, entity_rules, long_name, parse_name
+from blmm_bids.bids.observations import Observations
+from blmm_bids.bids.roots import find_roots, read_json
+from blmm_bids.bids.tables import Row, Table, read_tables
+from blmm_bids.bids.tsv import read_any_table
+from blmm_bids.errors import DataError, ModelSpecError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from blmm_bids.bids.dataset import DatasetOptions
+    from blmm_bids.bids.join import Column
+    from blmm_bids.bids.roots import Root
+    from blmm_bids.bids.selection import Selection
+    from blmm_bids.bids.tsv import Line, Tsv
+
+# Qualifies the columns: images.age.
+TABLE: Final = "images"
+_PATH, _MASK, _SUBJECT, _SESSION = "path", "mask", "subject", "session"
+# What a column with a role of its own is called, and what others call it, in small letters; InputFile and
+# Subj are 3dLMEr's.
+_ROLES: Final[Mapping[str, tuple[str, ...]]] = {
+    _PATH: ("inputfile",),
+    _MASK: ("masks",),
+    _SUBJECT: ("participant_id", "participant", "participant_label", "subj", "sub", "subject_id", "subjid"),
+    _SESSION: ("session_id", "ses"),
+}
+# Names of other entities (label, scale, flip …) are words that any table may use for something else.
+# fmt: off
+_ENTITIES: Final = (
+    "task", "acquisition", "run", "echo", "direction", "reconstruction", "hemi", "space", "cohort", "res",
+    "den", "contrast", "desc", "stat",
+)
+# fmt: on
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """One line of the table."""
+
+    named: Named
+    masks: tuple[Named, ...]
+    entities: Mapping[str, str]
+    cells: Mapping[str, str | None]
+
+
+@dataclass(eq=False)
+class _ImageTable:
+    """The table as it was read.
+
+    Attributes
+    ----------
+    path : Path
+    columns : tuple of str
+    roles, entities : mapping of str to str
+        Role, or entity, to the column that has it.
+    rows : list of _Row
+    notices : list of str
+        What is said once.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    roles: Mapping[str, str]
+    entities: Mapping[str, str]
+    rows: list[_Row]
+    notices: list[str]
+
+
+def read_image_table(
+    options: DatasetOptions, table: Path, selection: Selection, group_by: Sequence[str] = ()
+) -> Observations:
+    """Read the table of images, and what tables of BIDS_DIR know of its subjects.
+
+    Parameters
+    ----------
+    options : DatasetOptions
+    table : Path
+        Tab-separated, or as its header shows.
+    selection : Selection
+        Its entities are columns of the table.
+    group_by : sequence of str
+        GroupBy entities of the model.
+
+    Returns
+    -------
+    Observations
+        As from a dataset: rows sorted by entities, then by path.
+
+    Raises
+    ------
+    InvalidBIDSError, MissingInputError, DataError, ModelSpecError, UsageError, NoMatchError
+        Each message says what to do.
+    """
+    if options.database_dir is not None:
+        msg = "--bids-database-dir finds images in BIDS datasets; leave it out beside --images"
+        raise UsageError(msg)
+    read = _read(table, options.table_encoding)
+    _select(read, selection)
+    roots = find_roots(options.bids_dir, options.derivatives, skip_validation=True)
+    finder = Finder(table, roots[0].path)
+    named = [row.named for row in read.rows]
+    paths = finder.find(named, "images")
+    refuse_same_file(table, named, paths)
+    images = [
+        BidsFile(str(path.parent), path.name, roots[0].path, row.entities, TABLE, "", None)
+        for row, path in zip(read.rows, paths, strict=True)
+    ]
+    # Rows with the same entities may differ in another column; that their paths differ is known by now.
+    check_cells(
+        [replace(image, entities={**image.entities, _PATH: str(image.path)}) for image in images],
+        [long_name(name) for name in group_by],
+    )
+    row_of = {id(image): row for image, row in zip(images, read.rows, strict=True)}
+    images = sort_images(images)
+    read.rows = [row_of[id(image)] for image in images]
+    masks = ((),) * len(images) if options.input_masks == "none" else _find_masks(read, finder)
+    tables = _joined_tables(read, options, roots)
+    return _observations(read, images, masks, tables, {root.name: root.path for root in roots})
+
+
+def named_folders(table: Path, bids_dir: Path, encoding: str) -> tuple[Path, ...]:
+    """Folders in which files of a table may be, below BIDS_DIR or not.
+
+    Raises
+    ------
+    InvalidBIDSError, MissingInputError, DataError
+        The table cannot be read.
+    """
+    finder = Finder(table, bids_dir)
+    files = (named for row in _read(table, encoding).rows for named in (row.named, *row.masks))
+    found = dict.fromkeys(path.parent for named in files for path in finder.candidates(named.text))
+    others = (folder for folder in found if not folder.is_relative_to(table.parent))
+    return (table.parent, *(folder for folder in others if folder.is_dir()))
+
+
+def _read(path: Path, encoding: str) -> _ImageTable:
+    tsv, separator = read_any_table(path, encoding)
+    notices = [f"{path.name} has {separator} between its cells, not tabs: read as such"] if separator else []
+    roles = _find_roles(tsv)
+    for role, name in _renamed(roles).items():
+        also = "; the model may call it either" if role in (_SUBJECT, _SESSION) else ""
+        notices.append(f"column '{name}' of {path.name} is taken for '{role}'{also}")
+    entities = _entity_columns(tsv, roles)
+    rows = [_row(tsv, line, roles, entities) for line in tsv.lines]
+    n_first = sum(row.named.text != row.cells[roles[_PATH]] for row in rows)
+    if n_first:
+        notices.append(f"{n_first} path(s) name the first volume of a file (',1' or '[0]'): it is read whole")
+    return _ImageTable(path, tsv.columns, roles, entities, rows, notices)
+
+
+def _find_roles(tsv: Tsv) -> dict[str, str]:
+    roles: dict[str, str] = {}
+    for role, others in _ROLES.items():
+        found = [role] if role in tsv.columns else []
+        found = found or [name for name in tsv.columns if name.casefold() in (role, *others)]
+        if len(found) > 1:
+            msg = (
+                f"{tsv.path}: columns {' and '.join(repr(name) for name in found)} may both be the {role}. "
+                f"Rename the one that is meant to {role}."
+            )
+            raise DataError(msg)
+        if found:
+            roles[role] = found[0]
+    if _PATH not in roles:
+        raise DataError(_no_path_message(tsv))
+    if not tsv.lines:
+        msg = f"{tsv.path} has a header and no line below it; a line for each image was expected."
+        raise DataError(msg)
+    return roles
+
+
+def _renamed(roles: Mapping[str, str]) -> dict[str, str]:
+    return {role: name for role, name in roles.items() if name != role}
+
+
+def _no_path_message(tsv: Tsv) -> str:
+    msg = f"{tsv.path} has no column 'path', for the file of each image (it has {', '.join(tsv.columns)})."
+    first = tsv.lines[0].cells if tsv.lines else {}
+    # A column of file names is a better guess than a name that looks alike.
+    near = [name for name, text in first.items() if (text or "").lower().endswith(NIFTI)]
+    near = near or difflib.get_close_matches(_PATH, tsv.columns, n=1)
+    return f"{msg} Rename '{near[0]}' to path." if near else f"{msg} Add it."
+
+
+def _entity_columns(tsv: Tsv, roles: Mapping[str, str]) -> dict[str, str]:
+    """Entity -> column. A column with other text than labels is an ordinary one, whatever its name."""
+    found = {role: roles[role] for role in (_SUBJECT, _SESSION) if role in roles}
+    for name in tsv.columns:
+        if name in _ENTITIES:
+            label = entity_rules()[SHORT_NAME[name]].label
+            texts = [_bare(name, text) for line in tsv.lines if (text := line.cells[name]) is not None]
+            if texts and all(label.fullmatch(text) for text in texts):
+                found[name] = name
+    return found
+
+
+def _bare(entity: str, text: str) -> str:
+    return text.removeprefix(f"{SHORT_NAME[entity]}-")
+
+
+def _row(tsv: Tsv, line: Line, roles: Mapping[str, str], entities: Mapping[str, str]) -> _Row:
+    cells = line.cells
+    for role in (_PATH, _SUBJECT):
+        if role in roles and cells[roles[role]] is None:
+            msg = (
+                f"{tsv.path}, line {line.number}: '{roles[role]}' is missing. Fill it in or remove the line."
+            )
+            raise DataError(msg)
+    about = {each: _bare(each, text) for each, name in entities.items() if (text := cells[name]) is not None}
+    masks = (cells[roles[_MASK]] or "").split(";") if _MASK in roles else []
+    named = [Named(file_of(text.strip()), line.number) for text in (cells[roles[_PATH]] or "", *masks)]
+    return _Row(named[0], tuple(mask for mask in named[1:] if mask.text), about, cells)
+
+
+def _select(read: _ImageTable, selection: Selection) -> None:
+    """Keep the rows that the filters allow."""
+    useless = _inapplicable(read, selection)
+    if useless:
+        msg = (
+            f"there are filters on {', '.join(useless)}, and {read.path} has no such column (it has "
+            f"{', '.join(read.columns)}). The table says which images are analysed: take the filters out of "
+            "the model spec's Input or the command line, or add the columns."
+        )
+        raise ModelSpecError(msg)
+    files = [_as_text(row, read.path.parent) for row in read.rows]
+    wanted = replace(
+        selection,
+        entities={name: labels for name, labels in selection.entities.items() if set(labels) != {None}},
+        suffix=(TABLE,),
+        extension=selection.extension or tuple(dict.fromkeys(file.extension for file in files)),
+    )
+    kept, warnings = select_images(files, wanted)
+    read.notices += warnings
+    row_of = {id(file): row for file, row in zip(files, read.rows, strict=True)}
+    read.rows = [row_of[id(file)] for file in kept]
+
+
+def _inapplicable(read: _ImageTable, selection: Selection) -> list[str]:
+    """Say which filters are on what the table does not tell."""
+    known = {*read.columns, *map(long_name, read.columns), *read.entities}
+    options = {
+        "--participant-label": (_SUBJECT, selection.participant_label),
+        "--exclude-participant-label": (_SUBJECT, selection.exclude_participant_label),
+        "--session-label": (_SESSION, selection.session_label),
+    }
+    parts = {"suffix": selection.suffix, "datatype": selection.datatype}
+    return [
+        # Where there is no column it is true of every image that it lacks the entity.
+        *(name for name, labels in selection.entities.items() if name not in known and set(labels) != {None}),
+        *(name for name, labels in parts.items() if labels),
+        *(f"{name} ({flag})" for flag, (name, labels) in options.items() if labels and name not in known),
+    ]
+
+
+def _as_text(row: _Row, folder: Path) -> BidsFile:
+    """Give every column as if it were an entity: filters may name any."""
+    filled = {name: text for name, text in row.cells.items() if text is not None}
+    entities = {**{long_name(name): text for name, text in filled.items()}, **filled, **row.entities}
+    name = row.named.text.rpartition("/")[2]
+    extension = next((ending for ending in NIFTI if name.lower().endswith(ending)), "")
+    return BidsFile("", name, folder, entities, TABLE, extension, None)
+
+
+def _find_masks(read: _ImageTable, finder: Finder) -> tuple[tuple[Path, ...], ...]:
+    named = list({mask.text: mask for row in reversed(read.rows) for mask in row.masks}.values())
+    found = dict(zip((mask.text for mask in named), finder.find(named, "masks"), strict=True))
+    without = [row for row in read.rows if not row.masks]
+    if without:
+        place = "a cell of" if _MASK in read.roles else "a column"
+        read.notices.append(
+            f"{len(without)} of {len(read.rows)} images have no mask of their own ({place} 'mask' would name "
+            f"it), the first being {without[0].named.text}"
+        )
+    return tuple(tuple(dict.fromkeys(found[mask.text] for mask in row.masks)) for row in read.rows)
+
+
+def _joined_tables(read: _ImageTable, options: DatasetOptions, roots: Sequence[Root]) -> tuple[Table, ...]:
+    """Tables of the datasets that are about subjects; scans.tsv is about files that are not these."""
+    if _SUBJECT not in read.roles:
+        listed = (
+            [options.participants_tsv]
+            if options.participants_tsv
+            else [root.path / "participants.tsv" for root in roots]
+        )
+        read.notices += [
+            f"{path} is not read: the table of images has no column 'subject' to join it by"
+            for path in listed
+            if path.is_file()
+        ]
+        return ()
+    listings = [Listing(root.path, _sessions_files(root.path)) for root in roots]
+    return read_tables(listings, options.participants_tsv, options.table_encoding)
+
+
+def _sessions_files(root: Path) -> tuple[BidsFile, ...]:
+    return tuple(
+        BidsFile(str(path.parent), path.name, root, parsed.entities, parsed.suffix, ".tsv", None)
+        for path in sorted(root.glob("sub-*/sub-*_sessions.tsv"))
+        if (parsed := parse_name(path.name)) is not None
+    )
+
+
+def _observations(
+    read: _ImageTable,
+    images: Sequence[BidsFile],
+    masks: tuple[tuple[Path, ...], ...],
+    tables: Sequence[Table],
+    sources: Mapping[str, Path],
+) -> Observations:
+    own, own_warnings = _own_columns(read)
+    others, warnings = join_tables(tables, images)
+    frame = build_frame(images, [*own, *others], TABLE)
+    paths = tuple(image.path for image in images)
+    files = [*paths, *(mask for found in masks for mask in found)]
+    named = dict(sources)
+    for folder in folders_of(files, sources.values(), read.path.parent):
+        number = sum(name.startswith(TABLE) for name in named)
+        named[f"{TABLE}{number + 1}" if number else TABLE] = folder
+    return Observations(
+        table=frame.table,
+        paths=paths,
+        masks=masks,
+        dropped=pd.DataFrame(columns=["path", "reason"], dtype=object),
+        entities=frame.entities,
+        ambiguous=frame.ambiguous,
+        qualified=frame.qualified,
+        unusable=frame.unusable,
+        mixed=frame.mixed,
+        unlisted={name: frozenset(paths[row] for row in rows) for name, rows in frame.unlisted.items()},
+        levels=frame.levels,
+        sources=named,
+        warnings=(*read.notices, *own_warnings, *warnings, *frame.warnings),
+    )
+
+
+def _own_columns(read: _ImageTable) -> tuple[list[Column], list[str]]:
+    """Columns of the table itself, by the rules of any other table's."""
+    also = {name: role for role, name in _renamed(read.roles).items() if role in read.entities}
+    named = {read.roles[role] for role in (_PATH, _MASK) if role in read.roles}
+    unneeded = (named | set(read.entities.values())) - also.keys()
+    lines: list[Row] = []
+    images: list[BidsFile] = []
+    for number, row in enumerate(read.rows):
+        # A line is about the image that it names, which has a number here.
+        about = {_SUBJECT: str(number)}
+        values = {name: text for name, text in row.cells.items() if name not in unneeded}
+        values |= {name: row.entities.get(role) for name, role in also.items()}
+        lines.append(Row(about, values, f"{read.path}, line {row.named.line}"))
+        images.append(BidsFile("", row.named.text, read.path.parent, about, TABLE, "", None))
+    categories = frozenset({*also, *_described(read.path)})
+    return join_tables([Table(TABLE, tuple(lines), categories)], images)
+
+
+def _described(path: Path) -> set[str]:
+    """Columns that have ``Levels`` in the JSON file beside the table."""
+    sidecar = path.with_suffix(".json")
+    described = read_json(sidecar) if sidecar.is_file() else {}
+    return {name for name, about in described.items() if isinstance(about, dict) and "Levels" in about}
