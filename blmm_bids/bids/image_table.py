@@ -174,7 +174,7 @@ def _read(path: Path, encoding: str) -> _ImageTable:
     rows = [_row(tsv, line, roles, entities) for line in tsv.lines]
     n_first = sum(row.named.text != row.cells[roles[_PATH]] for row in rows)
     if n_first:
-        notices.append(f"{n_first} path(s) name the first volume of a file (',1' or '[0]'): it is read whole")
+        notices.append(f"{n_first} path(s) name the first volume of a file (',1' or '[0]'): the file is read")
     return _ImageTable(path, tsv.columns, roles, entities, rows, notices)
 
 
