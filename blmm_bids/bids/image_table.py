@@ -26,7 +26,7 @@ from blmm_bids.bids.image_paths import (
 )
 from blmm_bids.bids.join import join_tables
 from blmm_bids.bids.layout import BidsFile, Listing
-from blmm_bids.bids.names import SHORT_NAME, entity_rules, long_name, parse_name
+from blmm_bids.bids.names import SHORT_NAME, long_name, parse_name
 from blmm_bids.bids.observations import Observations
 from blmm_bids.bids.roots import find_roots, read_json
 from blmm_bids.bids.tables import Row, Table, read_tables
@@ -54,13 +54,8 @@ _ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     _SUBJECT: ("participant_id", "participant", "participant_label", "subj", "sub", "subject_id", "subjid"),
     _SESSION: ("session_id", "ses"),
 }
-# Names of other entities (label, scale, flip …) are words that any table may use for something else.
-# fmt: off
-_ENTITIES: Final = (
-    "task", "acquisition", "run", "echo", "direction", "reconstruction", "hemi", "space", "cohort", "res",
-    "den", "contrast", "desc", "stat",
-)
-# fmt: on
+# Names of other entities (label, scale, cohort, direction …) may mean something else in any table.
+_ENTITIES: Final = ("task", "acquisition", "run", "echo", "hemi", "space", "res", "contrast", "desc", "stat")
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,15 +208,9 @@ def _no_path_message(tsv: Tsv) -> str:
 
 
 def _entity_columns(tsv: Tsv, roles: Mapping[str, str]) -> dict[str, str]:
-    """Entity -> column. A column with other text than labels is an ordinary one, whatever its name."""
+    """Entity -> column."""
     found = {role: roles[role] for role in (_SUBJECT, _SESSION) if role in roles}
-    for name in tsv.columns:
-        if name in _ENTITIES:
-            label = entity_rules()[SHORT_NAME[name]].label
-            texts = [_bare(name, text) for line in tsv.lines if (text := line.cells[name]) is not None]
-            if texts and all(label.fullmatch(text) for text in texts):
-                found[name] = name
-    return found
+    return found | {name: name for name in tsv.columns if name in _ENTITIES}
 
 
 def _bare(entity: str, text: str) -> str:

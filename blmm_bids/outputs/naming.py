@@ -80,14 +80,14 @@ def stem_entities(constant: Mapping[str, str], group: Mapping[str, str]) -> dict
         Labels by the entities' long names.
     """
     stem = {
-        name: str(label)
+        name: to_label(str(label))
         for name, label in _by_long_name(constant).items()
         if name not in _OWN | _OF_ONE_SUBJECT
     }
     folded = ""
     for name, label in _by_long_name(group).items():
         if name == "contrast" or name not in _OWN:
-            stem[name] = str(label)
+            stem[name] = to_label(str(label))
         else:
             folded = joined_label(folded, str(label))
     return stem | ({"desc": folded} if folded else {})
