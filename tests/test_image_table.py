@@ -161,8 +161,8 @@ def test_images__groups_by_contrasts_of_any_name(tmp_path):
             "path age\nb.nii 1\nc.nii 2\nfour.nii 3\nd.nii 4\n",
             [],
             65,
-            "{root}/four.nii: has 4 dimensions (4, 3, 2, 2); wanted one 3-D volume an image. Split it (fslsplit, "
-            "3dTsplit4D, or SPM's 4D to 3D File Conversion), or select a 3-D map",
+            "{root}/four.nii: has 4 dimensions (4, 3, 2, 2); wanted one 3-D volume an image. Split it "
+            "(fslsplit, 3dTsplit4D, or SPM's 4D to 3D File Conversion), or select a 3-D map",
         ),
         (
             "path age\nb.nii 1\n",
