@@ -19,17 +19,16 @@ from blmm_bids import __version__
 from blmm_bids.app.comparison import FinishedUnit, write_comparisons
 from blmm_bids.app.directories import opened_directories, places_of
 from blmm_bids.app.disk import announce_series, check_working_files
+from blmm_bids.app.inputs import plan_fits
 from blmm_bids.app.peaks import keep_peaks
 from blmm_bids.app.summary import (
     show_summary,
     show_units,
-    show_without_images,
     show_workers,
     write_dry_run,
 )
 from blmm_bids.app.validation import validate_input
 from blmm_bids.app.variables import table_faults, with_qualified
-from blmm_bids.bids.dataset import find_observations, group_observations
 from blmm_bids.bids.observations import Observations
 from blmm_bids.cluster import Runner, open_cluster, plan_cluster
 from blmm_bids.config.settings import Settings
@@ -185,18 +184,8 @@ def _prepare_units(
     settings: Settings, runner: Runner, failures: list[str], earlier: Mapping[str, FitRecord]
 ) -> list[Unit]:
     """Observations, designs and headers of every node and group."""
-    found: dict[tuple[str, ...], Observations] = {}
     units: list[Unit] = []
-    planned: list[tuple[NodeSpec, Mapping[str, str], Observations]] = []
-    for node in settings.nodes:
-        if node.group_by not in found:
-            found[node.group_by] = find_observations(settings.dataset, settings.selection, node.group_by)
-            for warning in found[node.group_by].warnings:
-                LOGGER.warning("%s", warning)
-            show_without_images(found[node.group_by].without_images)
-        planned += [
-            (node, group, obs) for group, obs in group_observations(found[node.group_by], node.group_by)
-        ]
+    planned = plan_fits(settings)
     for node, group, observations in planned:
         unit = _attempt(
             title(node, group),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import pandas as pd
@@ -28,7 +29,7 @@ from blmm_bids.bids.join import join_tables
 from blmm_bids.bids.layout import BidsFile, Listing
 from blmm_bids.bids.names import SHORT_NAME, long_name, parse_name
 from blmm_bids.bids.observations import Observations
-from blmm_bids.bids.roots import find_roots, read_json
+from blmm_bids.bids.roots import read_json
 from blmm_bids.bids.tables import Row, Table, read_tables
 from blmm_bids.bids.tsv import read_any_table
 from blmm_bids.errors import DataError, ModelSpecError, UsageError
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from blmm_bids.bids.dataset import DatasetOptions
+    from blmm_bids.bids.dataset import DatasetOptions, ScannedDataset
     from blmm_bids.bids.join import Column
     from blmm_bids.bids.roots import Root
     from blmm_bids.bids.selection import Selection
@@ -92,19 +93,26 @@ class _ImageTable:
 
 
 def read_image_table(
-    options: DatasetOptions, table: Path, selection: Selection, group_by: Sequence[str] = ()
+    dataset: ScannedDataset,
+    table: Path,
+    selection: Selection,
+    group_by: Sequence[str] = (),
+    mask_filter: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> Observations:
     """Read the table of images, and what tables of BIDS_DIR know of its subjects.
 
     Parameters
     ----------
-    options : DatasetOptions
+    dataset : ScannedDataset
+        Its tables are joined by subject.
     table : Path
         Tab-separated, or as its header shows.
     selection : Selection
         Its entities are columns of the table.
     group_by : sequence of str
         GroupBy entities of the model.
+    mask_filter : mapping of str to tuple of str
+        Entities of masks, which only files with BIDS names have.
 
     Returns
     -------
@@ -116,12 +124,16 @@ def read_image_table(
     InvalidBIDSError, MissingInputError, DataError, ModelSpecError, UsageError, NoMatchError
         Each message says what to do.
     """
+    options, roots = dataset.options, dataset.roots
     if options.database_dir is not None:
         msg = "--bids-database-dir finds images in BIDS datasets; leave it out beside --images"
         raise UsageError(msg)
     read = _read(table, options.table_encoding)
     _select(read, selection)
-    roots = find_roots(options.bids_dir, options.derivatives, skip_validation=True)
+    if mask_filter:
+        read.notices.append(
+            "Options.Mask is about masks with BIDS names; the table's column 'mask' names others"
+        )
     finder = Finder(table, roots[0].path)
     named = [row.named for row in read.rows]
     paths = finder.find(named, "images")
@@ -234,6 +246,10 @@ def _row(tsv: Tsv, line: Line, roles: Mapping[str, str], entities: Mapping[str, 
 def _select(read: _ImageTable, selection: Selection) -> None:
     """Keep the rows that the filters allow."""
     useless = _inapplicable(read, selection)
+    if selection.sources:
+        aside = [name for name in useless if name in selection.input_names]
+        useless = [name for name in useless if name not in aside]
+        read.notices += _aside_notice(read.path, aside)
     if useless:
         msg = (
             f"there are filters on {', '.join(useless)}, and {read.path} has no such column (it has "
@@ -246,12 +262,23 @@ def _select(read: _ImageTable, selection: Selection) -> None:
         selection,
         entities={name: labels for name, labels in selection.entities.items() if set(labels) != {None}},
         suffix=(TABLE,),
+        datatype=(),
+        sources=(),
         extension=selection.extension or tuple(dict.fromkeys(file.extension for file in files)),
     )
     kept, warnings = select_images(files, wanted)
     read.notices += warnings
     row_of = {id(file): row for file, row in zip(files, read.rows, strict=True)}
     read.rows = [row_of[id(file)] for file in kept]
+
+
+def _aside_notice(path: Path, names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    return [
+        f"Input is about what the lowest node reads: its {', '.join(names)}, for which {path.name} has no column, "
+        "say nothing about its images and are set aside"
+    ]
 
 
 def _inapplicable(read: _ImageTable, selection: Selection) -> list[str]:

@@ -209,8 +209,14 @@ def build_name(entities: Mapping[str, str], suffix: str, extension: str) -> str:
                 f"'{to_label(label)}' would do."
             )
             raise ModelSpecError(msg)
-    chunks = [f"{SHORT_NAME.get(name, name)}-{by_name[name]}" for name in sorted(by_name, key=entity_rank)]
+    ordered = sorted(by_name, key=_name_rank)
+    chunks = [f"{SHORT_NAME.get(name, name)}-{by_name[name]}" for name in ordered]
     return "_".join([*chunks, suffix]) + extension
+
+
+def _name_rank(name: str) -> tuple[float, str]:
+    """Place of an entity in a name: those that BIDS does not know stand before what the outputs are of."""
+    return float(_RANK.get(name, _RANK["contrast"] - 0.5)), name
 
 
 def to_label(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from blmm_bids.bids.dataset import DatasetOptions
+from blmm_bids.bids.dataset import DatasetOptions, MapSource
 from blmm_bids.bids.image_table import named_folders
 from blmm_bids.bids.selection import Selection, merge_filters, selection_from_input
 from blmm_bids.cluster import ClusterOptions
@@ -136,14 +136,15 @@ class Settings:
     validate: bool = False
     command: tuple[str, ...] = ()
 
-    @property
-    def selection(self) -> Selection:
-        """Input block and filters as one selection."""
+    def selection(self, sources: Sequence[MapSource] = ()) -> Selection:
+        """Join the Input block and the filters, for a node that reads the maps of some lower nodes."""
         return selection_from_input(
             merge_filters(self.spec.input, *self.filters.entities),
             participant_label=self.filters.participant_label,
             exclude_participant_label=self.filters.exclude_participant_label,
             session_label=self.filters.session_label,
+            filtered=merge_filters({}, *self.filters.entities),
+            sources=sources,
         )
 
     @property

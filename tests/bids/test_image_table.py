@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from blmm_bids.bids.dataset import DatasetOptions, find_observations
+from blmm_bids.bids.dataset import DatasetOptions, MapSource, find_observations, scan_dataset
 from blmm_bids.bids.image_table import named_folders
 from blmm_bids.bids.selection import selection_from_input
 from blmm_bids.errors import (
@@ -51,7 +51,8 @@ def study(root):
 def observe(root, block=None, table="images.tsv", group_by=(), labels=None, **options):
     options = {"images_tsv": root / table, **options}
     selection = selection_from_input(block or {}, **(labels or {}))
-    return find_observations(DatasetOptions(options.pop("bids_dir", root), **options), selection, group_by)
+    dataset = scan_dataset(DatasetOptions(options.pop("bids_dir", root), **options))
+    return find_observations(dataset, selection, group_by)
 
 
 def test_read_image_table__is_an_observation_table(tmp_path):
@@ -211,6 +212,21 @@ def test_read_image_table__has_masks_of_its_column_alone(tmp_path):
 def test_read_image_table__filters_by_its_columns(tmp_path, block, labels, n_rows):
     root = study(tmp_path)
     assert len(observe(root, block, labels=labels)) == n_rows
+
+
+def test_read_image_table__sets_aside_what_lower_nodes_read(tmp_path):
+    root = study(tmp_path)
+    lower = {"sources": (MapSource("subjects", frozenset({"subject"})),), "filtered": ()}
+    block = {"task": "nback", "run": [1, 2], "session": "pre", "suffix": "bold"}
+    found = observe(root, block, labels=lower)
+    assert found.table["session"].tolist() == ["pre"] * 3
+    assert found.warnings == (
+        "Input is about what the lowest node reads: its task, run, suffix, for which images.tsv has no column, "
+        "say nothing about its images and are set aside",
+    )
+    # What the command line says is about the images.
+    with pytest.raises(ModelSpecError, match="there are filters on task, and"):
+        observe(root, block, labels={**lower, "filtered": ("task",)})
 
 
 def test_read_image_table__needs_no_subject_and_takes_any_label(tmp_path):

@@ -256,7 +256,9 @@ WRONG = [
     ((*MODEL, "Formula"), "{__import__('os')}", "__import__"),
     ((*MODEL, "Formula"), "age + (1 | site)", r"\(1 \| site\) twice"),
     ((*MODEL, "HRF"), {"Variables": ["a"], "Model": "spm"}, "HRF"),
-    ((*MODEL, "Options"), {"Mask": {"desc": ["brain"]}}, "--mask"),
+    ((*MODEL, "Options"), {"Mask": {"suffix": ["probseg"]}}, "--mask"),
+    ((*MODEL, "Options"), {"Mask": {"desc": [True]}}, "a label or a list of labels"),
+    ((*MODEL, "VarianceComponents"), [{"Name": "slopes"}], r"\(1 \| subject\)"),
     ((*MODEL, "Software"), [], "must be an object"),
     ((*BLMM, "REML"), 1, "must be true or false; it is a number, 1"),
     ((*BLMM, "REML"), "false", "must be true or false"),
@@ -323,8 +325,8 @@ WRONG = [
     (("Edges",), [{"Source": "run", "Destination": "grp"}], "Nodes has run, group"),
     (
         ("Edges",),
-        [{"Source": "run", "Destination": "group", "Filter": {"contrast": ["a"]}}],
-        "put it into Input",
+        [{"Source": "run", "Destination": "group", "Filter": {"contrast": [{"a": 1}]}}],
+        "'contrast', must be a label or a list of labels",
     ),
     (("Name",), 3, "must be text"),
 ]
