@@ -7,8 +7,7 @@ columns of a table called ``images``.
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -17,79 +16,28 @@ import pandas as pd
 from blmm_bids.bids.cells import check_cells, sort_images
 from blmm_bids.bids.filters import select_images
 from blmm_bids.bids.frame import build_frame
-from blmm_bids.bids.image_paths import (
-    NIFTI,
-    Finder,
-    Named,
-    file_of,
-    folders_of,
-    refuse_same_file,
-)
+from blmm_bids.bids.image_paths import NIFTI, Finder, folders_of, refuse_same_file
+from blmm_bids.bids.image_rows import MASK, PATH, SESSION, SUBJECT, read_image_rows
 from blmm_bids.bids.join import join_tables
 from blmm_bids.bids.layout import BidsFile, Listing
-from blmm_bids.bids.names import SHORT_NAME, long_name, parse_name
+from blmm_bids.bids.names import long_name, parse_name
 from blmm_bids.bids.observations import Observations
 from blmm_bids.bids.roots import read_json
 from blmm_bids.bids.tables import Row, Table, read_tables
-from blmm_bids.bids.tsv import read_any_table
-from blmm_bids.errors import DataError, ModelSpecError, UsageError
+from blmm_bids.errors import ModelSpecError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from blmm_bids.bids.dataset import DatasetOptions, ScannedDataset
+    from blmm_bids.bids.image_rows import ImageRow, ImageTable
     from blmm_bids.bids.join import Column
     from blmm_bids.bids.roots import Root
     from blmm_bids.bids.selection import Selection
-    from blmm_bids.bids.tsv import Line, Tsv
 
 # Qualifies the columns: images.age.
 TABLE: Final = "images"
-_PATH, _MASK, _SUBJECT, _SESSION = "path", "mask", "subject", "session"
-# What a column with a role of its own is called, and what others call it, in small letters; InputFile and
-# Subj are 3dLMEr's.
-_ROLES: Final[Mapping[str, tuple[str, ...]]] = {
-    _PATH: ("inputfile",),
-    _MASK: ("masks",),
-    _SUBJECT: ("participant_id", "participant", "participant_label", "subj", "sub", "subject_id", "subjid"),
-    _SESSION: ("session_id", "ses"),
-}
-# Names of other entities (label, scale, cohort, direction …) may mean something else in any table.
-_ENTITIES: Final = ("task", "acquisition", "run", "echo", "hemi", "space", "res", "contrast", "desc", "stat")
-
-
-@dataclass(frozen=True, eq=False)
-class _Row:
-    """One line of the table."""
-
-    named: Named
-    masks: tuple[Named, ...]
-    entities: Mapping[str, str]
-    cells: Mapping[str, str | None]
-
-
-@dataclass(eq=False)
-class _ImageTable:
-    """The table as it was read.
-
-    Attributes
-    ----------
-    path : Path
-    columns : tuple of str
-    roles, entities : mapping of str to str
-        Role, or entity, to the column that has it.
-    rows : list of _Row
-    notices : list of str
-        What is said once.
-    """
-
-    path: Path
-    columns: tuple[str, ...]
-    roles: Mapping[str, str]
-    entities: Mapping[str, str]
-    rows: list[_Row]
-    notices: list[str]
 
 
 def read_image_table(
@@ -128,7 +76,7 @@ def read_image_table(
     if options.database_dir is not None:
         msg = "--bids-database-dir finds images in BIDS datasets; leave it out beside --images"
         raise UsageError(msg)
-    read = _read(table, options.table_encoding)
+    read = read_image_rows(table, options.table_encoding)
     _select(read, selection)
     if mask_filter:
         read.notices.append(
@@ -144,7 +92,7 @@ def read_image_table(
     ]
     # Rows with the same entities may differ in another column; that their paths differ is known by now.
     check_cells(
-        [replace(image, entities={**image.entities, _PATH: str(image.path)}) for image in images],
+        [replace(image, entities={**image.entities, PATH: str(image.path)}) for image in images],
         [long_name(name) for name in group_by],
     )
     row_of = {id(image): row for image, row in zip(images, read.rows, strict=True)}
@@ -164,107 +112,38 @@ def named_folders(table: Path, bids_dir: Path, encoding: str) -> tuple[Path, ...
         The table cannot be read.
     """
     finder = Finder(table, bids_dir)
-    files = (named for row in _read(table, encoding).rows for named in (row.named, *row.masks))
+    files = (named for row in read_image_rows(table, encoding).rows for named in (row.named, *row.masks))
     found = dict.fromkeys(path.parent for named in files for path in finder.candidates(named.text))
     others = (folder for folder in found if not folder.is_relative_to(table.parent))
     return (table.parent, *(folder for folder in others if folder.is_dir()))
 
 
-def _read(path: Path, encoding: str) -> _ImageTable:
-    tsv, separator = read_any_table(path, encoding)
-    notices = [f"{path.name} has {separator} between its cells, not tabs: read as such"] if separator else []
-    roles = _find_roles(tsv)
-    for role, name in _renamed(roles).items():
-        also = "; the model may call it either" if role in (_SUBJECT, _SESSION) else ""
-        notices.append(f"column '{name}' of {path.name} is taken for '{role}'{also}")
-    entities = _entity_columns(tsv, roles)
-    rows = [_row(tsv, line, roles, entities) for line in tsv.lines]
-    n_first = sum(row.named.text != row.cells[roles[_PATH]] for row in rows)
-    if n_first:
-        notices.append(f"{n_first} path(s) name the first volume of a file (',1' or '[0]'): the file is read")
-    return _ImageTable(path, tsv.columns, roles, entities, rows, notices)
-
-
-def _find_roles(tsv: Tsv) -> dict[str, str]:
-    roles: dict[str, str] = {}
-    for role, others in _ROLES.items():
-        found = [role] if role in tsv.columns else []
-        found = found or [name for name in tsv.columns if name.casefold() in (role, *others)]
-        if len(found) > 1:
-            msg = (
-                f"{tsv.path}: columns {' and '.join(repr(name) for name in found)} may both be the {role}. "
-                f"Rename the one that is meant to {role}."
-            )
-            raise DataError(msg)
-        if found:
-            roles[role] = found[0]
-    if _PATH not in roles:
-        raise DataError(_no_path_message(tsv))
-    if not tsv.lines:
-        msg = f"{tsv.path} has a header and no line below it; a line for each image was expected."
-        raise DataError(msg)
-    return roles
-
-
-def _renamed(roles: Mapping[str, str]) -> dict[str, str]:
-    return {role: name for role, name in roles.items() if name != role}
-
-
-def _no_path_message(tsv: Tsv) -> str:
-    msg = f"{tsv.path} has no column 'path', for the file of each image (it has {', '.join(tsv.columns)})."
-    first = tsv.lines[0].cells if tsv.lines else {}
-    # A column of file names is a better guess than a name that looks alike.
-    near = [name for name, text in first.items() if (text or "").lower().endswith(NIFTI)]
-    near = near or difflib.get_close_matches(_PATH, tsv.columns, n=1)
-    return f"{msg} Rename '{near[0]}' to path." if near else f"{msg} Add it."
-
-
-def _entity_columns(tsv: Tsv, roles: Mapping[str, str]) -> dict[str, str]:
-    """Entity -> column."""
-    found = {role: roles[role] for role in (_SUBJECT, _SESSION) if role in roles}
-    return found | {name: name for name in tsv.columns if name in _ENTITIES}
-
-
-def _bare(entity: str, text: str) -> str:
-    return text.removeprefix(f"{SHORT_NAME[entity]}-")
-
-
-def _row(tsv: Tsv, line: Line, roles: Mapping[str, str], entities: Mapping[str, str]) -> _Row:
-    cells = line.cells
-    for role in (_PATH, _SUBJECT):
-        if role in roles and cells[roles[role]] is None:
-            msg = (
-                f"{tsv.path}, line {line.number}: '{roles[role]}' is missing. Fill it in or remove the line."
-            )
-            raise DataError(msg)
-    about = {each: _bare(each, text) for each, name in entities.items() if (text := cells[name]) is not None}
-    masks = (cells[roles[_MASK]] or "").split(";") if _MASK in roles else []
-    named = [Named(file_of(text.strip()), line.number) for text in (cells[roles[_PATH]] or "", *masks)]
-    return _Row(named[0], tuple(mask for mask in named[1:] if mask.text), about, cells)
-
-
-def _select(read: _ImageTable, selection: Selection) -> None:
+def _select(read: ImageTable, selection: Selection) -> None:
     """Keep the rows that the filters allow."""
     useless = _inapplicable(read, selection)
-    if selection.sources:
-        aside = [name for name in useless if name in selection.input_names]
-        useless = [name for name in useless if name not in aside]
-        read.notices += _aside_notice(read.path, aside)
-    if useless:
+    aside = [name for name in useless if selection.sources and name in selection.input_names]
+    if aside:
+        read.notices.append(
+            f"Input is about what the lowest node reads: its {', '.join(aside)}, for which {read.path.name} "
+            "has no column, say nothing about its images and are set aside"
+        )
+    if len(useless) > len(aside):
+        names = ", ".join(name for name in useless if name not in aside)
         msg = (
-            f"there are filters on {', '.join(useless)}, and {read.path} has no such column (it has "
+            f"there are filters on {names}, and {read.path} has no such column (it has "
             f"{', '.join(read.columns)}). The table says which images are analysed: take the filters out of "
             "the model spec's Input or the command line, or add the columns."
         )
         raise ModelSpecError(msg)
     files = [_as_text(row, read.path.parent) for row in read.rows]
+    known = _known_names(read)
     wanted = replace(
         selection,
-        entities={name: labels for name, labels in selection.entities.items() if set(labels) != {None}},
+        entities={name: labels for name, labels in selection.entities.items() if name in known},
         suffix=(TABLE,),
+        extension=selection.extension or tuple(dict.fromkeys(file.extension for file in files)),
         datatype=(),
         sources=(),
-        extension=selection.extension or tuple(dict.fromkeys(file.extension for file in files)),
     )
     kept, warnings = select_images(files, wanted)
     read.notices += warnings
@@ -272,22 +151,17 @@ def _select(read: _ImageTable, selection: Selection) -> None:
     read.rows = [row_of[id(file)] for file in kept]
 
 
-def _aside_notice(path: Path, names: Sequence[str]) -> list[str]:
-    if not names:
-        return []
-    return [
-        f"Input is about what the lowest node reads: its {', '.join(names)}, for which {path.name} has no column, "
-        "say nothing about its images and are set aside"
-    ]
+def _known_names(read: ImageTable) -> set[str]:
+    return {*read.columns, *map(long_name, read.columns), *read.entities}
 
 
-def _inapplicable(read: _ImageTable, selection: Selection) -> list[str]:
+def _inapplicable(read: ImageTable, selection: Selection) -> list[str]:
     """Say which filters are on what the table does not tell."""
-    known = {*read.columns, *map(long_name, read.columns), *read.entities}
+    known = _known_names(read)
     options = {
-        "--participant-label": (_SUBJECT, selection.participant_label),
-        "--exclude-participant-label": (_SUBJECT, selection.exclude_participant_label),
-        "--session-label": (_SESSION, selection.session_label),
+        "--participant-label": (SUBJECT, selection.participant_label),
+        "--exclude-participant-label": (SUBJECT, selection.exclude_participant_label),
+        "--session-label": (SESSION, selection.session_label),
     }
     parts = {"suffix": selection.suffix, "datatype": selection.datatype}
     return [
@@ -298,7 +172,7 @@ def _inapplicable(read: _ImageTable, selection: Selection) -> list[str]:
     ]
 
 
-def _as_text(row: _Row, folder: Path) -> BidsFile:
+def _as_text(row: ImageRow, folder: Path) -> BidsFile:
     """Give every column as if it were an entity: filters may name any."""
     filled = {name: text for name, text in row.cells.items() if text is not None}
     entities = {**{long_name(name): text for name, text in filled.items()}, **filled, **row.entities}
@@ -307,12 +181,12 @@ def _as_text(row: _Row, folder: Path) -> BidsFile:
     return BidsFile("", name, folder, entities, TABLE, extension, None)
 
 
-def _find_masks(read: _ImageTable, finder: Finder) -> tuple[tuple[Path, ...], ...]:
+def _find_masks(read: ImageTable, finder: Finder) -> tuple[tuple[Path, ...], ...]:
     named = list({mask.text: mask for row in reversed(read.rows) for mask in row.masks}.values())
     found = dict(zip((mask.text for mask in named), finder.find(named, "masks"), strict=True))
     without = [row for row in read.rows if not row.masks]
     if without:
-        place = "a cell of" if _MASK in read.roles else "a column"
+        place = "a cell of" if MASK in read.roles else "a column"
         read.notices.append(
             f"{len(without)} of {len(read.rows)} images have no mask of their own ({place} 'mask' would name "
             f"it), the first being {without[0].named.text}"
@@ -320,9 +194,9 @@ def _find_masks(read: _ImageTable, finder: Finder) -> tuple[tuple[Path, ...], ..
     return tuple(tuple(dict.fromkeys(found[mask.text] for mask in row.masks)) for row in read.rows)
 
 
-def _joined_tables(read: _ImageTable, options: DatasetOptions, roots: Sequence[Root]) -> tuple[Table, ...]:
+def _joined_tables(read: ImageTable, options: DatasetOptions, roots: Sequence[Root]) -> tuple[Table, ...]:
     """Tables of the datasets that are about subjects; scans.tsv is about files that are not these."""
-    if _SUBJECT not in read.roles:
+    if SUBJECT not in read.roles:
         listed = (
             [options.participants_tsv]
             if options.participants_tsv
@@ -347,7 +221,7 @@ def _sessions_files(root: Path) -> tuple[BidsFile, ...]:
 
 
 def _observations(
-    read: _ImageTable,
+    read: ImageTable,
     images: Sequence[BidsFile],
     masks: tuple[tuple[Path, ...], ...],
     tables: Sequence[Table],
@@ -379,16 +253,16 @@ def _observations(
     )
 
 
-def _own_columns(read: _ImageTable) -> tuple[list[Column], list[str]]:
+def _own_columns(read: ImageTable) -> tuple[list[Column], list[str]]:
     """Columns of the table itself, by the rules of any other table's."""
-    also = {name: role for role, name in _renamed(read.roles).items() if role in read.entities}
-    named = {read.roles[role] for role in (_PATH, _MASK) if role in read.roles}
+    also = {name: role for role, name in read.renamed.items() if role in read.entities}
+    named = {read.roles[role] for role in (PATH, MASK) if role in read.roles}
     unneeded = (named | set(read.entities.values())) - also.keys()
     lines: list[Row] = []
     images: list[BidsFile] = []
     for number, row in enumerate(read.rows):
         # A line is about the image that it names, which has a number here.
-        about = {_SUBJECT: str(number)}
+        about = {SUBJECT: str(number)}
         values = {name: text for name, text in row.cells.items() if name not in unneeded}
         values |= {name: row.entities.get(role) for name, role in also.items()}
         lines.append(Row(about, values, f"{read.path}, line {row.named.line}"))

@@ -221,8 +221,8 @@ def test_read_image_table__sets_aside_what_lower_nodes_read(tmp_path):
     found = observe(root, block, labels=lower)
     assert found.table["session"].tolist() == ["pre"] * 3
     assert found.warnings == (
-        "Input is about what the lowest node reads: its task, run, suffix, for which images.tsv has no column, "
-        "say nothing about its images and are set aside",
+        "Input is about what the lowest node reads: its task, run, suffix, for which images.tsv has no "
+        "column, say nothing about its images and are set aside",
     )
     # What the command line says is about the images.
     with pytest.raises(ModelSpecError, match="there are filters on task, and"):
