@@ -62,11 +62,6 @@ class ImageTable:
     rows: list[ImageRow]
     notices: list[str]
 
-    @property
-    def renamed(self) -> dict[str, str]:
-        """Roles whose column has another name, and that name."""
-        return _renamed(self.roles)
-
 
 def read_image_rows(path: Path, encoding: str) -> ImageTable:
     """Read a table of images, whatever is between its cells.
@@ -79,10 +74,11 @@ def read_image_rows(path: Path, encoding: str) -> ImageTable:
     tsv, separator = read_any_table(path, encoding)
     notices = [f"{path.name} has {separator} between its cells, not tabs: read as such"] if separator else []
     roles = _find_roles(tsv)
-    for role, name in _renamed(roles).items():
-        also = "; the model may call it either" if role in (SUBJECT, SESSION) else ""
-        notices.append(f"column '{name}' of {path.name} is taken for '{role}'{also}")
     entities = _entity_columns(tsv, roles)
+    for role, name in {**roles, **entities}.items():
+        if name != role:
+            also = "; the model may call it either" if role in entities else ""
+            notices.append(f"column '{name}' of {path.name} is taken for '{role}'{also}")
     rows = [_row(tsv, line, roles, entities) for line in tsv.lines]
     n_first = sum(row.named.text != row.cells[roles[PATH]] for row in rows)
     if n_first:
@@ -111,10 +107,6 @@ def _find_roles(tsv: Tsv) -> dict[str, str]:
     return roles
 
 
-def _renamed(roles: Mapping[str, str]) -> dict[str, str]:
-    return {role: name for role, name in roles.items() if name != role}
-
-
 def _no_path_message(tsv: Tsv) -> str:
     msg = f"{tsv.path} has no column 'path', for the file of each image (it has {', '.join(tsv.columns)})."
     first = tsv.lines[0].cells if tsv.lines else {}
@@ -125,9 +117,12 @@ def _no_path_message(tsv: Tsv) -> str:
 
 
 def _entity_columns(tsv: Tsv, roles: Mapping[str, str]) -> dict[str, str]:
-    """Entity -> column."""
+    """Entity -> column; its own name goes before that with other capitals."""
     found = {role: roles[role] for role in (SUBJECT, SESSION) if role in roles}
-    return found | {name: name for name in tsv.columns if name in _ENTITIES}
+    for name in sorted(tsv.columns, key=str.islower):
+        if name.casefold() in _ENTITIES:
+            found[name.casefold()] = name
+    return found
 
 
 def _bare(entity: str, text: str) -> str:

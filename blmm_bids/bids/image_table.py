@@ -255,19 +255,20 @@ def _observations(
 
 def _own_columns(read: ImageTable) -> tuple[list[Column], list[str]]:
     """Columns of the table itself, by the rules of any other table's."""
-    also = {name: role for role, name in read.renamed.items() if role in read.entities}
-    named = {read.roles[role] for role in (PATH, MASK) if role in read.roles}
-    unneeded = (named | set(read.entities.values())) - also.keys()
+    # A label is one however it is written; what else has an entity's name in other capitals keeps its type.
+    labels = {name: role for role in (SUBJECT, SESSION) if (name := read.entities.get(role, role)) != role}
+    unneeded = {read.roles[role] for role in (PATH, MASK) if role in read.roles}
+    unneeded |= {name for name, column in read.entities.items() if name == column}
     lines: list[Row] = []
     images: list[BidsFile] = []
     for number, row in enumerate(read.rows):
         # A line is about the image that it names, which has a number here.
         about = {SUBJECT: str(number)}
         values = {name: text for name, text in row.cells.items() if name not in unneeded}
-        values |= {name: row.entities.get(role) for name, role in also.items()}
+        values |= {name: row.entities.get(role) for name, role in labels.items()}
         lines.append(Row(about, values, f"{read.path}, line {row.named.line}"))
         images.append(BidsFile("", row.named.text, read.path.parent, about, TABLE, "", None))
-    categories = frozenset({*also, *_described(read.path)})
+    categories = frozenset({*labels, *_described(read.path)})
     return join_tables([Table(TABLE, tuple(lines), categories)], images)
 
 

@@ -96,6 +96,7 @@ def test_read_image_table__takes_what_is_between_the_cells(tmp_path, separator, 
         ("subject", "sub"),
         ("session", "ses"),
         ("session", "session_id"),
+        ("session", "Session"),
     ],
 )
 def test_read_image_table__knows_other_names_of_its_columns(tmp_path, column, other):
@@ -176,6 +177,16 @@ def test_read_image_table__types_are_those_of_every_table(tmp_path):
     (root / "images.json").unlink()
     mixed = observe(root)
     assert "images.tsv, line" in mixed.mixed["age"]
+
+
+def test_read_image_table__knows_entities_in_other_capitals(tmp_path):
+    root = study(tmp_path)
+    with_column(root, "Run", "1")
+    found = observe(root)
+    assert found.entities == ("subject", "session", "run")
+    assert found.levels["run"] == ("1",)
+    assert found.table["Run"].tolist() == [1.0] * 6
+    assert found.warnings == ("column 'Run' of images.tsv is taken for 'run'; the model may call it either",)
 
 
 def test_read_image_table__has_masks_of_its_column_alone(tmp_path):
