@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from blmm_bids.bids.names import distinct_names
 from blmm_bids.bids.observations import Observations
 from blmm_bids.design.faults import TableFaults
 from blmm_bids.design.spec import NodeSpec
@@ -16,7 +17,9 @@ def table_faults(observations: Observations) -> TableFaults:
         name: [row_of[path] for path in paths if path in row_of]
         for name, paths in observations.unlisted.items()
     }
-    return TableFaults(observations.mixed, unlisted, [path.name for path in observations.paths])
+    return TableFaults(
+        observations.mixed, unlisted, distinct_names([path.as_posix() for path in observations.paths])
+    )
 
 
 def with_qualified(node: NodeSpec, observations: Observations) -> pd.DataFrame:

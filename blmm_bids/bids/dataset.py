@@ -10,6 +10,7 @@ import pandas as pd
 from blmm_bids.bids.cells import check_cells, sort_images
 from blmm_bids.bids.filters import select_images
 from blmm_bids.bids.frame import build_frame
+from blmm_bids.bids.image_table import read_image_table
 from blmm_bids.bids.join import join_tables, participants_of
 from blmm_bids.bids.layout import BidsFile, Listing, list_database, walk_dataset
 from blmm_bids.bids.levels import ChosenMaps, MapSource, choose_maps
@@ -59,6 +60,8 @@ class DatasetOptions:
         Accept datasets without a description.
     table_encoding : str
         Of the TSV files, where they are not in UTF-8.
+    images_tsv : Path, optional
+        A table of the images (see `blmm_bids.bids.image_table`), in place of those of the datasets.
     """
 
     bids_dir: Path
@@ -68,6 +71,7 @@ class DatasetOptions:
     input_masks: Literal["auto", "none"] = "auto"
     skip_validation: bool = False
     table_encoding: str = UTF_8
+    images_tsv: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,11 @@ def scan_dataset(options: DatasetOptions) -> ScannedDataset:
     InvalidBIDSError, MissingInputError, UsageError
         See the functions called here; each message says what to do.
     """
+    if options.images_tsv is not None:
+        # The table says which images there are, whatever the datasets hold.
+        return ScannedDataset(
+            options, find_roots(options.bids_dir, options.derivatives, skip_validation=True), ()
+        )
     roots = find_roots(options.bids_dir, options.derivatives, skip_validation=options.skip_validation)
     return ScannedDataset(options, roots, tuple(_list_files(options, roots)))
 
@@ -127,6 +136,8 @@ def find_observations(
         See the functions called here; each message says what to do.
     """
     options, roots, listings = dataset.options, dataset.roots, dataset.listings
+    if options.images_tsv is not None:
+        return read_image_table(dataset, options.images_tsv, selection, group_by, mask_filter or {})
     image_files = [
         file
         for root, listing in zip(roots, listings, strict=True)

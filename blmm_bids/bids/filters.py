@@ -43,7 +43,7 @@ def _entity_filter(name: str, wanted: tuple[str | None, ...], *, said_as: str | 
         label = file.entities.get(name)
         if label in exact or (label is not None and ANY in exact):
             return True
-        return bool(numbers) and label is not None and int(label) in numbers
+        return bool(numbers & _numbers([label]))
 
     return _Filter(said_as or name, wanted, lambda file: file.entities.get(name), keeps)
 

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from blmm_bids.errors import ModelSpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 CONFIG_FILE: Final = Path(__file__).parent / "config" / "blmm.json"
 
@@ -258,6 +258,23 @@ def unique_labels(names: Iterable[str]) -> dict[str, str]:
             )
             raise ModelSpecError(msg)
     return {name: label for label, name in owner.items()}
+
+
+def distinct_names(paths: Sequence[str]) -> list[str]:
+    """File names, and where several files have one name, the folders that tell them apart.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Paths with ``/``, or BIDS URIs.
+    """
+    names = [path.rpartition("/")[2] for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    parts = [path.split("/") for path in paths]
+    levels = zip(*parts, strict=False)
+    n_shared = next((depth for depth, found in enumerate(levels) if len(set(found)) > 1), 0)
+    return ["/".join(each[n_shared:]) for each in parts]
 
 
 def bids_uri(path: Path, root: Path, dataset_name: str = "") -> str:

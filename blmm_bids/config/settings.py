@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from blmm_bids.bids.dataset import DatasetOptions, MapSource
+from blmm_bids.bids.image_table import named_folders
 from blmm_bids.bids.selection import Selection, merge_filters, selection_from_input
 from blmm_bids.cluster import ClusterOptions
 from blmm_bids.design.contrast_spec import ContrastSpec
@@ -158,9 +159,11 @@ class Settings:
 
     @property
     def worker_paths(self) -> tuple[Path, ...]:
-        """Directories that workers read and write: the datasets, OUTPUT_DIR and the working directory."""
+        """Directories that workers read and write: of the images, OUTPUT_DIR and the working directory."""
         datasets = (self.dataset.bids_dir, *(path for _, path in self.dataset.derivatives))
-        return (*datasets, self.output_dir, self.work.work_dir)
+        table, encoding = self.dataset.images_tsv, self.dataset.table_encoding
+        named = named_folders(table, self.dataset.bids_dir, encoding) if table else ()
+        return (*datasets, *named, self.output_dir, self.work.work_dir)
 
     def as_mapping(self) -> dict[str, Any]:
         """Give the settings as JSON can hold them, for ``logs/settings.json``; a path is its name alone."""
@@ -170,6 +173,7 @@ class Settings:
             "OutputLevel": self.output_level,
             "OutputSeries": list(self.output_series),
             "InputMasks": self.dataset.input_masks,
+            **({"Images": self.dataset.images_tsv.name} if self.dataset.images_tsv else {}),
             "Cluster": {"Backend": self.cluster.backend},
             "Threshold": _plain(self.threshold),
             "Contrasts": [_plain(contrast) for contrast in self.contrasts],

@@ -222,7 +222,7 @@ def _volume_header(path: Path) -> ImageHeader:
     if len(header.shape) > 3:
         msg = (
             f"{path}: has {len(header.shape)} dimensions {header.shape}; wanted one 3-D volume an image. "
-            "Split it, or select a 3-D map"
+            "Split it (fslsplit, 3dTsplit4D, or SPM's 4D to 3D File Conversion), or select a 3-D map"
         )
         raise DataError(msg)
     return header

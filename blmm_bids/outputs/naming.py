@@ -80,14 +80,14 @@ def stem_entities(constant: Mapping[str, str], group: Mapping[str, str]) -> dict
         Labels by the entities' long names.
     """
     stem = {
-        name: str(label)
+        name: to_label(str(label))
         for name, label in _by_long_name(constant).items()
         if name not in _OWN | _OF_ONE_SUBJECT
     }
     folded = ""
     for name, label in _by_long_name(group).items():
         if name in SHORT_NAME and (name == "contrast" or name not in _OWN):
-            stem[name] = str(label)
+            stem[name] = to_label(str(label))
         elif name not in SHORT_NAME:
             # A table's column: any text, made a key and a label.
             stem[to_label(name)] = to_label(str(label))

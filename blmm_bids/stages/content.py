@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blmm_bids.bids.names import distinct_names
 from blmm_bids.errors import DataError
 from blmm_bids.images.reader import MissingRule
 from blmm_bids.outputs.gather import sampled_voxels
@@ -63,9 +64,10 @@ def infinite_warnings(images: Sequence[Path], numbers: Mapping[str, NDArray[Any]
     if not n_inf.any():
         return ()
     worst = int(n_inf.argmax())
+    names = distinct_names([path.as_posix() for path in images])
     return (
         f"{int((n_inf > 0).sum())} of {len(images)} images hold infinite values, which count as missing; "
-        f"most of them {images[worst].name}, at {int(n_inf[worst])} voxels",
+        f"most of them {names[worst]}, at {int(n_inf[worst])} voxels",
     )
 
 
