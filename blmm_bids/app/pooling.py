@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from blmm_bids.bids.names import entity_rank, long_name
+from blmm_bids.bids.names import entity_rank, long_name, parse_name
 from blmm_bids.bids.observations import Observations
 from blmm_bids.design.build import BuiltDesign
 from blmm_bids.design.columns import is_categorical
@@ -65,7 +65,9 @@ def check_pooling(node: NodeSpec, observations: Observations, built: BuiltDesign
     """
     fitted = observations.take(built.rows)
     labels = {name: [label or _ABSENT for label in fitted.labels(name)] for name in fitted.entities}
-    labels["suffix"] = [path.name.split(".")[0].rpartition("_")[2] for path in fitted.paths]
+    parsed = [parse_name(path.name) for path in fitted.paths]
+    # Names that are not BIDS's, of a table of images, have no suffix.
+    labels["suffix"] = [each.suffix if each else _ABSENT for each in parsed]
     fixed = _fixed_categories(node, fitted.table)
     fixed_names = {long_name(name) for name in parse_formula(node.formula).variables}
     random_names = {
