@@ -155,7 +155,7 @@ def test_images__groups_by_contrasts_of_any_name(tmp_path):
 @pytest.mark.parametrize(
     ("table", "arguments", "code", "said"),
     [
-        ("path age\na.nii 1\n", [], 66, "1 of 1 images that {root}/t.tsv names do not exist"),
+        ("path age\na.nii 1\n", [], 66, "1 of 1 images that {root}/t.tsv names cannot be found"),
         ("age sex\n1 M\n", [], 65, "{root}/t.tsv has no column 'path'"),
         (
             "path age\nb.nii 1\nc.nii 2\nfour.nii 3\nd.nii 4\n",
