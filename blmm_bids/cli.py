@@ -126,6 +126,13 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         metavar="NAME=EXPR",
         help="linear expression over design columns ('sex[T.M] - 2*age'); rows separated by ';' give F",
     )
+    group.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        metavar="VARIABLE=LEVEL",
+        help="level that the others are compared with (default: the alphabetically first); may be repeated",
+    )
 
 
 def _add_filters(group: argparse._ArgumentGroup) -> None:
@@ -239,6 +246,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     from blmm_bids.config.files import read_mapping, read_model_spec
     from blmm_bids.config.settings import Filters, Settings, WorkOptions, parse_outputs
     from blmm_bids.design.contrast_spec import parse_contrast_option
+    from blmm_bids.design.references import parse_reference_options
     from blmm_bids.design.spec import spec_from_formula
 
     if (args.model is None) == (args.formula is None):
@@ -276,6 +284,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
         masks=mask_options(args),
         cluster=cluster_options(args, args.cluster),
         contrasts=tuple(parse_contrast_option(text) for text in args.contrast),
+        references=parse_reference_options(args.reference),
         output_level=output_level,
         output_series=output_series,
         threshold=threshold_of(args),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +23,7 @@ from blmm_bids.config.settings import Settings
 from blmm_bids.design.columns import did_you_mean, enumerate_names
 from blmm_bids.design.input_contrasts import name_input_contrasts
 from blmm_bids.design.spec import NodeSpec
+from blmm_bids.design.wildcards import expand_wildcards
 from blmm_bids.errors import ModelSpecError, NoMatchError
 
 LOGGER = logging.getLogger(__name__)
@@ -42,8 +43,18 @@ def plan_fits(settings: Settings) -> list[tuple[NodeSpec, Group, Observations]]:
     said: set[str] = set()
     for node in settings.nodes:
         own, observations = _read(settings, node, dataset, said)
-        planned += [(own, group, each) for group, each in group_observations(observations, own.group_by)]
+        groups = group_observations(observations, own.group_by)
+        _say([warning for _, each in groups for warning in each.warnings], said)
+        planned += [(own, group, each) for group, each in groups]
     return planned
+
+
+def _say(warnings: Iterable[str], said: set[str]) -> None:
+    """Log what no earlier node or group gave."""
+    for warning in warnings:
+        if warning not in said:
+            said.add(warning)
+            LOGGER.warning("%s", warning)
 
 
 def _read(
@@ -56,15 +67,16 @@ def _read(
     if "without" not in said:
         show_without_images(observations.without_images)
     filtered = _apply_edges(node, observations)
-    named = name_input_contrasts(node, filtered.table)
-    chosen = replace(filtered.take(named.rows), table=named.table)
-    notices = [f"node '{node.name}': {notice}" for notice in named.notices]
-    warnings = tuple(dict.fromkeys((*chosen.warnings, *notices)))
-    for warning in warnings:
-        if warning not in said:
-            LOGGER.warning("%s", warning)
-    said.update(warnings, ("without",))
-    return named.node, replace(chosen, warnings=warnings)
+    expanded, expansions = expand_wildcards(node, filtered.table, filtered.ambiguous)
+    named = name_input_contrasts(expanded, filtered.table)
+    taken = filtered.take(named.rows)
+    # The categories that are left, and the columns of the input contrasts.
+    columns = {name: named.table[name] for name in named.table.columns if name not in taken.table.columns}
+    notices = [*expansions, *(f"node '{node.name}': {notice}" for notice in named.notices)]
+    warnings = tuple(dict.fromkeys((*taken.warnings, *notices)))
+    _say(warnings, said)
+    said.add("without")
+    return named.node, replace(taken, table=taken.table.assign(**columns), warnings=warnings)
 
 
 def _sources(node: NodeSpec) -> tuple[MapSource, ...]:

@@ -238,12 +238,20 @@ def _find_masks(
         return ((),) * len(images), []
     finder = MaskFinder(roots, files, mask_filter)
     masks = tuple(finder.masks_of(image) for image in images)
+    warnings = []
+    if finder.n_unfiltered:
+        told = ", ".join(f"{key}-{'|'.join(labels)}" for key, labels in mask_filter.items())
+        warnings.append(
+            f"Options.Mask ({told}) finds no mask for {finder.n_unfiltered} of {len(images)} images: for "
+            "these the masks that come with them are used, if any"
+        )
     unmasked = [image for image, found in zip(images, masks, strict=True) if not found]
     if not unmasked:
-        return masks, []
+        return masks, warnings
     return masks, [
+        *warnings,
         f"{len(unmasked)} of {len(images)} images have no mask of their own (no 'Mask' in a sidecar, "
-        f"no _mask of the same stem, no desc-brain_mask), the first being {unmasked[0].path.name}"
+        f"no _mask of the same stem, no desc-brain_mask), the first being {unmasked[0].path.name}",
     ]
 
 

@@ -115,8 +115,8 @@ def maps_selection(selection: Selection, files: Iterable[BidsFile]) -> tuple[Sel
         return selection, []
     nodes = " and ".join(f"'{source.name}'" for source in selection.sources)
     return left, [
-        f"Input is about what the lowest node reads: its {', '.join(sorted(aside))} say nothing about the "
-        f"maps of node {nodes} and are set aside (--bids-filter-file filters the maps themselves)"
+        f"Input is about what the lowest node reads: what it says of {', '.join(sorted(aside))} is not about "
+        f"the maps of node {nodes} and is set aside (--bids-filter-file filters the maps themselves)"
     ]
 
 
@@ -155,7 +155,9 @@ def choose_maps(images: Sequence[BidsFile], sources: Sequence[MapSource]) -> Cho
     """
     if not sources:
         return ChosenMaps(tuple(images))
-    chosen = _of_nodes(_filtered(images, sources), sources)
+    kept_images, notices = _filtered(images, sources)
+    chosen = _of_nodes(kept_images, sources)
+    chosen = replace(chosen, notices=(*notices, *chosen.notices))
     kept = frozenset[str]().union(*(source.entities for source in sources))
     for name in _LEVELS:
         level = _of_level(chosen.images, name, sources, is_kept=name in kept)
@@ -182,7 +184,7 @@ def matches_label(name: str, label: str | None, wanted: Sequence[str]) -> bool:
     return label in {each.removeprefix(f"{SHORT_NAME.get(name, name)}-") for each in wanted}
 
 
-def _filtered(images: Sequence[BidsFile], sources: Sequence[MapSource]) -> list[BidsFile]:
+def _filtered(images: Sequence[BidsFile], sources: Sequence[MapSource]) -> tuple[list[BidsFile], list[str]]:
     """Apply what the edges' filters say of entities; what they say of tables follows later."""
     known = {name for image in images for name in image.entities}
     wanted = [
@@ -198,7 +200,7 @@ def _filtered(images: Sequence[BidsFile], sources: Sequence[MapSource]) -> list[
         )
     ]
     if kept:
-        return kept
+        return kept, _absent_labels(images, wanted)
     told = " or ".join(
         ", ".join(f"{name} {' or '.join(labels)}" for name, labels in each.items()) for each in wanted
     )
@@ -212,6 +214,20 @@ def _filtered(images: Sequence[BidsFile], sources: Sequence[MapSource]) -> list[
         "filter, or give the dataset that has these maps."
     )
     raise NoMatchError(msg)
+
+
+def _absent_labels(images: Sequence[BidsFile], wanted: Sequence[Mapping[str, Sequence[str]]]) -> list[str]:
+    """Say which labels of the edges' filters no map has."""
+    notices = []
+    for name, labels in ((name, labels) for each in wanted for name, labels in each.items()):
+        there = {image.entities.get(name) for image in images}
+        absent = [label for label in labels if not any(matches_label(name, each, [label]) for each in there)]
+        if absent:
+            listed = ", ".join(sorted(filter(None, there)))
+            notices.append(
+                f"the Filter in Edges names {name} {', '.join(absent)}, which no map has (there is {listed})"
+            )
+    return notices
 
 
 def _of_nodes(images: Sequence[BidsFile], sources: Sequence[MapSource]) -> ChosenMaps:

@@ -104,6 +104,7 @@ class MaskFinder:
         self._beside: dict[str, list[_MaskFile]] = defaultdict(list)
         self._brain: dict[str | None, list[_MaskFile]] = defaultdict(list)
         self._filter = {long_name(key): labels for key, labels in (mask_filter or {}).items()}
+        self.n_unfiltered = 0
         self._named_masks: dict[str | None, list[_MaskFile]] = defaultdict(list)
         for file in masks:
             about = _MaskFile(file, frozenset(_without(file.entities, {"node"}).items()))
@@ -129,8 +130,10 @@ class MaskFinder:
         InvalidBIDSError
             The sidecar's ``Mask`` is no path.
         """
-        if chosen := self._subset_masks(self._named_masks, image):
-            return chosen
+        if self._filter:
+            if chosen := self._subset_masks(self._named_masks, image):
+                return chosen
+            self.n_unfiltered += 1
         declared = self._sidecars.lookup(image, "Mask")
         if declared is not None and declared[0] not in (None, "", []):
             value, sidecar = declared

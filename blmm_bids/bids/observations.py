@@ -176,7 +176,9 @@ def group_observations(
         missing = [row for row, label in enumerate(labels) if label is None]
         if missing:
             reason = f"{name}, which GroupBy names, is missing"
-            return group_observations(observations.drop(missing, reason), group_by)
+            kept = observations.drop(missing, reason)
+            warning = f"{len(missing)} of {len(observations)} images are in no fit: {reason} for them"
+            return group_observations(replace(kept, warnings=(*kept.warnings, warning)), group_by)
     if not columns:
         return [({}, observations)]
     rows_of: dict[tuple[str, ...], list[int]] = {}
@@ -219,4 +221,7 @@ def _group_column(observations: Observations, given: str) -> str | None:
         f"(they have {', '.join(observations.entities)}), and the tables no such column "
         f"(they have {', '.join(columns[:_SHOWN]) or 'none'}). Remove it or correct the name."
     )
+    near = [each for each in (*observations.entities, *columns) if each.casefold() == given.casefold()]
+    if near:
+        msg += f" Did you mean '{near[0]}'?"
     raise DataError(msg)

@@ -12,6 +12,7 @@ from blmm_bids.bids.image_table import named_folders
 from blmm_bids.bids.selection import Selection, merge_filters, selection_from_input
 from blmm_bids.cluster import ClusterOptions
 from blmm_bids.design.contrast_spec import ContrastSpec
+from blmm_bids.design.references import with_references
 from blmm_bids.design.spec import ModelSpec
 from blmm_bids.errors import UsageError
 from blmm_bids.stats.thresholds import Threshold
@@ -57,8 +58,8 @@ class MaskOptions:
         Smallest share of the images a voxel needs, 0 to 1.
     data_mask_threshold : float or None
         Values below are missing.
-    zeros : {"missing", "data"}
-        What an exact 0 is.
+    zeros : {"auto", "missing", "data"} or None
+        What an exact 0 is; ``auto`` goes by the kind of map.
     affine_tolerance : float
         mm at the corners of the volume by which images may lie apart.
     """
@@ -68,7 +69,7 @@ class MaskOptions:
     min_n: int | None = None
     min_percent: float | None = None
     data_mask_threshold: float | None = None
-    zeros: Literal["missing", "data"] = "missing"
+    zeros: Literal["auto", "missing", "data"] | None = None
     affine_tolerance: float = 1e-3
 
 
@@ -107,6 +108,8 @@ class Settings:
         The rooms' options.
     contrasts : tuple of ContrastSpec
         Added to every node (``--contrast``).
+    references : mapping of str to str
+        Reference levels of variables, in every node that has them (``--reference``).
     output_level : {"minimal", "default", "full"}
         Which maps are written.
     output_series : tuple of {"ranef", "residuals"}
@@ -129,6 +132,7 @@ class Settings:
     masks: MaskOptions = field(default_factory=MaskOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     contrasts: tuple[ContrastSpec, ...] = ()
+    references: Mapping[str, str] = field(default_factory=dict)
     output_level: OutputLevel = "default"
     output_series: tuple[OutputSeries, ...] = ()
     threshold: Threshold = field(default_factory=Threshold)
@@ -149,8 +153,9 @@ class Settings:
 
     @property
     def nodes(self) -> tuple[Any, ...]:
-        """The spec's nodes with the command line's contrasts."""
-        return tuple(replace(node, contrasts=(*node.contrasts, *self.contrasts)) for node in self.spec.nodes)
+        """The spec's nodes with the command line's contrasts and reference levels."""
+        nodes = with_references(self.spec.nodes, self.references)
+        return tuple(replace(node, contrasts=(*node.contrasts, *self.contrasts)) for node in nodes)
 
     @property
     def worker_paths(self) -> tuple[Path, ...]:
@@ -172,6 +177,7 @@ class Settings:
             "Cluster": {"Backend": self.cluster.backend},
             "Threshold": _plain(self.threshold),
             "Contrasts": [_plain(contrast) for contrast in self.contrasts],
+            "Reference": _plain(self.references),
         }
 
 

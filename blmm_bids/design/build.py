@@ -25,7 +25,15 @@ from blmm_bids.design.columns import (
 )
 from blmm_bids.design.contrasts import build_contrasts
 from blmm_bids.design.faults import TableFaults
-from blmm_bids.design.formula import INTERCEPT, ModelMatrix, ParsedFormula, model_matrix, parse_formula
+from blmm_bids.design.formula import (
+    INTERCEPT,
+    ModelMatrix,
+    ParsedFormula,
+    model_matrix,
+    parse_formula,
+)
+from blmm_bids.design.label_like import label_like_warnings
+from blmm_bids.design.references import checked_references, reference_of
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.design.transforms import apply_instructions
 from blmm_bids.errors import DataError, ModelSpecError
@@ -47,7 +55,7 @@ class VariableInfo:
     levels : tuple of str
         Levels over the images that are used; empty for numbers.
     reference : str or None
-        First level, that of treatment coding.
+        Level that treatment coding compares the others with; None where there is no such level.
     counts : tuple of int
         Images of each level.
     n_missing : int
@@ -127,12 +135,29 @@ class _Parts:
         return tuple(dict.fromkeys(names))
 
     @property
-    def covariates(self) -> tuple[str, ...]:
-        """Every column that the model takes as it is, neither coded by C() nor a grouping factor."""
+    def taken(self) -> tuple[str, ...]:
+        """Every column that enters X or a random effect."""
         names = list(self.fixed.covariates)
         for _, effects in self.bars:
             names += effects.covariates
-        return tuple(name for name in dict.fromkeys(names) if name not in self.coded)
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """Every column that the model takes as it is, neither coded by C() nor a grouping factor."""
+        return tuple(name for name in self.taken if name not in self.coded)
+
+    @property
+    def plain(self) -> frozenset[str]:
+        """Columns of the fixed part that no function takes."""
+        factors = self.fixed.factors.values()
+        inside = {name for each in factors if not isinstance(each, str) for name in each.variables}
+        return frozenset(each for each in factors if isinstance(each, str)) - inside
+
+    @property
+    def slopes(self) -> frozenset[str]:
+        """Columns that have a random slope."""
+        return frozenset(name for _, effects in self.bars for name in effects.covariates)
 
     @property
     def coded(self) -> frozenset[str]:
@@ -194,14 +219,15 @@ def build_design(
 
     # 1. Rows.
     faults.refuse_mixed(parts.covariates)
-    fitted = _fitted_rows(node, parts.used, table, ambiguous, faults)
+    fitted = _fitted_rows(node, parts, table, ambiguous, faults)
     n_obs = len(fitted.rows)
 
     # 2. Columns.
     matrix = model_matrix(parts.fixed, fitted.variables, n_obs)
-    terms = tuple(
-        term for bar, effects in parts.bars for term in _random_terms(bar, effects, fitted.variables)
-    )
+    random = [
+        (bar, effects) for bar, formula in parts.bars for effects in _effects(bar, formula, fitted.variables)
+    ]
+    terms = tuple(_random_term(bar, effects, fitted.variables) for bar, effects in random)
 
     # 3. Checks.
     warnings = _check(node, parts, fitted, matrix, terms)
@@ -215,7 +241,7 @@ def build_design(
         rows=fitted.rows,
         dropped=fitted.dropped,
         contrasts=contrasts,
-        variables=tuple(_describe_variables(parts, fitted)),
+        variables=tuple(_describe_variables(parts, fitted, matrix, [effects for _, effects in random])),
         warnings=tuple(warnings),
         formula_text=node.formula_text,
         fixef_terms=matrix.terms,
@@ -224,7 +250,7 @@ def build_design(
 
 def _fitted_rows(
     node: NodeSpec,
-    used: Sequence[str],
+    parts: _Parts,
     table: pd.DataFrame,
     ambiguous: Mapping[str, tuple[str, ...]],
     faults: TableFaults,
@@ -233,7 +259,7 @@ def _fitted_rows(
     if table.empty:
         msg = "no image is left to fit"
         raise DataError(msg)
-    instructions = node.transformations
+    instructions, used = node.transformations, parts.used
     everything = apply_instructions(instructions, table, ambiguous, drop_rows=False).table
     missing = _missing(used, Variables(everything, ambiguous))
     read = [name for instruction in instructions for name in instruction.inputs]
@@ -261,6 +287,12 @@ def _fitted_rows(
             "are fitted"
         )
         raise DataError(msg)
+    if node.references:
+        factors = {name for each in instructions if each.name == "Factor" for name in each.inputs}
+        references = checked_references(
+            node.references, variables, parts.taken, parts.coded, factors - set(parts.used)
+        )
+        variables = Variables(kept, ambiguous, references)
     return _Rows(variables, rows, tuple(sorted(reasons.items())), n_missing)
 
 
@@ -273,10 +305,8 @@ def _missing(used: Iterable[str], variables: Variables) -> dict[int, list[str]]:
     return missing
 
 
-def _random_terms(bar: Bar, effects: ParsedFormula, variables: Variables) -> list[RandomTerm]:
-    """Make one term of a bar, or one a formula term where the bar is ``||``."""
-    refs, levels = group_codes([variables[name] for name in bar.group_names])
-    group = ":".join(bar.group_names)
+def _effects(bar: Bar, effects: ParsedFormula, variables: Variables) -> Iterable[ModelMatrix]:
+    """Compute the effects of a bar, those of each formula term apart where the bar is ``||``."""
     formulas = [effects]
     if not bar.correlated:
         # As lme4's expandDoubleVert: each term alone, so a categorical gets all its levels' columns.
@@ -284,10 +314,12 @@ def _random_terms(bar: Bar, effects: ParsedFormula, variables: Variables) -> lis
             ParsedFormula(effects.text, (term,), {name: effects.factors[name] for name in term})
             for term in effects.terms
         ]
-    return [
-        RandomTerm(group, levels, refs, matrix.values, matrix.columns)
-        for matrix in (model_matrix(formula, variables, variables.n_obs) for formula in formulas)
-    ]
+    return [model_matrix(formula, variables, variables.n_obs) for formula in formulas]
+
+
+def _random_term(bar: Bar, effects: ModelMatrix, variables: Variables) -> RandomTerm:
+    refs, levels = group_codes([variables[name] for name in bar.group_names])
+    return RandomTerm(":".join(bar.group_names), levels, refs, effects.values, effects.columns)
 
 
 def _check(
@@ -301,10 +333,13 @@ def _check(
     groups = [bar.group_names for bar, _ in parts.bars]
     warnings += checks.lone_level_warnings(fitted.variables, covariates, groups)
     warnings += checks.unsplit_warnings(fitted.variables, covariates, parts.fixed.splits, groups)
+    warnings += label_like_warnings(fitted.variables, parts.covariates, parts.plain, parts.slopes)
     return warnings
 
 
-def _describe_variables(parts: _Parts, fitted: _Rows) -> Iterable[VariableInfo]:
+def _describe_variables(
+    parts: _Parts, fitted: _Rows, fixed: ModelMatrix, random: Sequence[ModelMatrix]
+) -> Iterable[VariableInfo]:
     covariates = {*parts.fixed.variables, *(name for _, effects in parts.bars for name in effects.variables)}
     for name in parts.used:
         values = fitted.variables[name]
@@ -318,6 +353,7 @@ def _describe_variables(parts: _Parts, fitted: _Rows) -> Iterable[VariableInfo]:
         levels = tuple(str(level) for level in labels.cat.categories)
         counts = tuple(int(count) for count in labels.value_counts().reindex(levels))
         if name in covariates:
-            yield VariableInfo(name, "categorical", levels, levels[0], counts, n_missing)
+            reference = reference_of(name, fixed.coded, [each for part in random for each in part.coded])
+            yield VariableInfo(name, "categorical", levels, reference, counts, n_missing)
         else:
             yield VariableInfo(name, "grouping", levels, None, counts, n_missing)

@@ -141,11 +141,11 @@ def _chosen_by_dummies(given: NamedContrasts, labels: list[str | None]) -> Named
     node, dummy = given.node, given.node.dummy_contrasts
     if dummy is None or dummy.contrasts is None or ENTITY not in node.group_by:
         return given
-    if not _is_intercept_only(node):
-        return given
-    chosen = _match(dummy.contrasts, (), labels)
-    others = [name for name in dummy.contrasts if name not in chosen and name != "Intercept"]
-    if not chosen and not others:
+    columns = {*map(str, given.table.columns), *_variables(node), "Intercept", "intercept"}
+    chosen = _match(dummy.contrasts, columns, labels)
+    others = [name for name in dummy.contrasts if name not in chosen and name not in columns]
+    # Beside other columns than the intercept, a name that is no input contrast may be one of theirs.
+    if not (chosen and not others) and not (_is_intercept_only(node) and (chosen or others)):
         return given
     there = enumerate_names(sorted({label for label in labels if label}))
     if not chosen:

@@ -95,6 +95,11 @@ def edges_into(
     for item in listed:
         source, destination, wanted = _parse_edge(item, names)
         if destination not in found:
+            if wanted:
+                notices.append(
+                    f"the Filter of the edge from '{source}' to '{destination}' is for whoever fits these "
+                    "nodes: the maps are read as they are"
+                )
             continue
         if source not in lower:
             msg = (
@@ -105,15 +110,17 @@ def edges_into(
             raise ModelSpecError(msg)
         found[destination].append(Edge(lower[source], wanted))
     last: LowerNode | None = None
+    previous = ""
     for name in names:
         last = lower.get(name, last)
         if name in found and not found[name] and last is not None:
             found[name].append(Edge(last))
-            if listed:
+            if listed or previous:
+                why = "no entry of Edges leads to it" if listed else f"not those of '{previous}'"
                 notices.append(
-                    f"no entry of Edges leads to node '{name}': it reads the maps of node '{last.name}', the "
-                    "last one before it"
+                    f"node '{name}' reads the maps of '{last.name}', the last lower node before it ({why})"
                 )
+        previous = name if name in found else previous
     return {name: tuple(edges) for name, edges in found.items()}
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from blmm_bids.design.bars import Bar, parse_bar, quote_name
 from blmm_bids.design.columns import did_you_mean
+from blmm_bids.design.references import parse_references
 from blmm_bids.design.spec_fields import (
     as_choice,
     as_flag,
@@ -37,6 +38,8 @@ class NodeOptions:
         Smallest fraction of the images that a voxel needs, 0 to 1; None: not said.
     data_mask_threshold : float or None
         Values below are missing.
+    zeros : {"auto", "missing", "data"} or None
+        What an exact 0 is; ``auto`` goes by the kind of map. None: not said.
     output_cov_b, resms : bool
         Whether these maps are written.
     anova : bool
@@ -50,6 +53,7 @@ class NodeOptions:
     min_n: int | None = None
     min_percent: float | None = None
     data_mask_threshold: float | None = None
+    zeros: str | None = None
     safe_mode: bool = True
     output_cov_b: bool = True
     resms: bool = True
@@ -64,6 +68,7 @@ class Software:
     reml: bool = True
     options: NodeOptions = field(default_factory=NodeOptions)
     compare_with: tuple[str, ...] = ()
+    references: Mapping[str, str] = field(default_factory=dict)
 
 
 def _min_percent(value: object, where: str) -> float:
@@ -82,12 +87,13 @@ _OPTIONS: Mapping[str, tuple[str, _Reader]] = {
     "MinN": ("min_n", lambda value, where: as_whole(value, where, 0)),
     "MinPercent": ("min_percent", _min_percent),
     "DataMaskThreshold": ("data_mask_threshold", as_number),
+    "Zeros": ("zeros", lambda value, where: as_choice(value, where, ("auto", "missing", "data"))),
     "SafeMode": ("safe_mode", as_flag),
     "OutputCovB": ("output_cov_b", as_flag),
     "Resms": ("resms", as_flag),
     "Anova": ("anova", as_flag),
 }
-_KEYS = ("RandomEffects", "REML", *_OPTIONS, "CompareWith", "Description")
+_KEYS = ("RandomEffects", "REML", *_OPTIONS, "CompareWith", "Reference", "Description")
 
 
 def parse_software(value: object, where: str) -> Software:
@@ -128,6 +134,7 @@ def parse_software(value: object, where: str) -> Software:
         reml=as_flag(block["REML"], f"REML in {where}") if block.get("REML") is not None else True,
         options=NodeOptions(**chosen),
         compare_with=_parse_compare_with(block.get("CompareWith"), where),
+        references=parse_references(block.get("Reference"), where),
     )
 
 

@@ -32,8 +32,6 @@ from blmm_bids.errors import ModelSpecError
 LEVELS = ("Run", "Session", "Subject", "Dataset")
 TRANSFORMER = "pybids-transforms-v1"
 
-_WILDCARDS = "*?"
-
 _SPEC_KEYS = ("Name", "BIDSModelVersion", "Description", "Input", "Nodes", "Edges", "Root", "$schema")
 _NODE_KEYS = (
     "Level",
@@ -84,6 +82,10 @@ class NodeSpec:
         The lower nodes whose maps are read, and which of these; empty: the images of Input.
     mask_filter : mapping of str to tuple of str
         ``Options.Mask``: entities of the masks that apply to the images; empty: those that come with them.
+    references : mapping of str to str
+        Categorical variables to the level that the others are compared with.
+    listed : tuple of (str or 1)
+        X, where it has wildcards and there is no Formula: `formula` is that of X without them expanded.
     """
 
     name: str
@@ -99,6 +101,8 @@ class NodeSpec:
     response: str = ""
     edges: tuple[Edge, ...] = ()
     mask_filter: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
+    listed: tuple[str | Literal[1], ...] = ()
 
     @property
     def sources(self) -> tuple[LowerNode, ...]:
@@ -219,7 +223,7 @@ def _formula_variables(formula: str) -> list[Any]:
     """List what a formula uses, as ``X`` would."""
     fixed, _ = split_bars(split_response(as_text(formula, "the formula"))[1])
     parsed = parse_formula(fixed)
-    names = [name for name in parsed.covariates if not any(char in name for char in _WILDCARDS)]
+    names = [name for name in parsed.covariates if not is_wildcard(name)]
     return [1, *names] if () in parsed.terms else names
 
 
@@ -235,6 +239,7 @@ def _parse_node(name: str, given: Mapping[str, Any], edges: tuple[Edge, ...], no
     components = parse_components(model.get("VarianceComponents"), where, notices)
     bars = (*software.random_effects, *components)
     formula, bars, response = _parse_terms(model, bars, where, notices)
+    listed = () if model.get("Formula") is not None else _parse_x(model.get("X"), where) or ()
     return NodeSpec(
         name=name,
         group_by=_parse_group_by(node, edges, where, notices),
@@ -249,6 +254,8 @@ def _parse_node(name: str, given: Mapping[str, Any], edges: tuple[Edge, ...], no
         response=response,
         edges=edges,
         mask_filter=mask_filter,
+        listed=tuple(listed) if any(map(is_wildcard, listed)) else (),
+        references=software.references,
     )
 
 
@@ -283,7 +290,9 @@ def _parse_options(model: Mapping[str, Any], where: str, notices: list[str]) -> 
             "end in _mask. For another image use --mask FILE"
         )
         raise ModelSpecError(msg)
-    return {key: labels for key, labels in mask_filter.items() if key not in ("suffix", "datatype")}
+    chosen = {key: labels for key, labels in mask_filter.items() if key not in ("suffix", "datatype")}
+    # The usual one; it is what is done without it, after masks that an image has of its own.
+    return {} if chosen == {"desc": ("brain",)} else chosen
 
 
 def _parse_terms(
@@ -303,8 +312,7 @@ def _parse_terms(
             )
         fixed, bars = split_bars(text or "1")
     elif listed is not None:
-        names = [quote_name(variable) for variable in listed if variable != 1]
-        fixed = " + ".join(["1" if 1 in listed else "0", *names])
+        fixed = formula_of_x(listed)
         if 1 not in listed:
             notices.append(f"X of {where} has no 1, so its model has no intercept")
     else:
@@ -321,6 +329,16 @@ def _parse_terms(
     return fixed, bars, response
 
 
+def formula_of_x(listed: Sequence[str | int]) -> str:
+    """Write the columns of X as a formula."""
+    return " + ".join(["1" if 1 in listed else "0", *(quote_name(str(name)) for name in listed if name != 1)])
+
+
+def is_wildcard(name: object) -> bool:
+    """Whether an entry of X stands for several variables."""
+    return isinstance(name, str) and any(char in name for char in "*?")
+
+
 def _parse_x(value: object, where: str) -> list[str | Literal[1]] | None:
     if value is None:
         return None
@@ -329,11 +347,7 @@ def _parse_x(value: object, where: str) -> list[str | Literal[1]] | None:
         if item == 1 and not isinstance(item, (bool, str)):
             listed.append(1)
         elif isinstance(item, str):
-            name = as_text(item, f"each entry of X of {where}")
-            if any(char in name for char in _WILDCARDS):
-                msg = f"model spec: X of {where} has the wildcard '{name}'; list the variables by name"
-                raise ModelSpecError(msg)
-            listed.append(name)
+            listed.append(as_text(item, f"each entry of X of {where}"))
         else:
             raise wrong(f"each entry of X of {where}", "a variable's name or 1", item)
     check_unique([str(item) for item in listed], f"X of {where}")
@@ -341,15 +355,20 @@ def _parse_x(value: object, where: str) -> list[str | Literal[1]] | None:
 
 
 def _only_in_one(listed: set[str], fixed: set[str], in_bars: set[str], where: str) -> list[str]:
-    notices = [
-        f"'{name}' is in X of {where} but not in its Formula, which wins: it is not in the model"
-        for name in sorted(listed - fixed - in_bars)
-    ]
-    notices += [
-        f"'{name}' is in the Formula of {where} but not in its X; Formula wins: it is in the model"
-        for name in sorted(fixed - listed)
-    ]
-    return notices
+    """Say once where X and Formula differ: Formula is the model."""
+    absent, added = sorted(listed - fixed - in_bars), sorted(fixed - listed)
+    if not listed and added:
+        return [f"X of {where} lists no variable beside a Formula: the Formula is the model"]
+    parts: list[str] = []
+    for names, sentence in (
+        (absent, "in X of {where} but not in its Formula, which wins: {they} not in the model"),
+        (added, "in the Formula of {where} but not in its X; Formula wins: {they} in the model"),
+    ):
+        if names:
+            be, they = ("is", "it is") if len(names) == 1 else ("are", "they are")
+            shown = ", ".join(f"'{name}'" for name in names)
+            parts.append(f"{shown} {be} {sentence.format(where=where, they=they)}")
+    return ["; ".join(parts)] if parts else []
 
 
 def _check_duplicates(bars: tuple[Bar, ...], where: str) -> None:
