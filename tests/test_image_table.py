@@ -184,3 +184,52 @@ def test_images__refuses_with_the_exit_code_of_the_kind(tmp_path, capsys, table,
     assert main([*command, "--formula", "1", "--nprocs", "1", "-q", *arguments]) == code
     assert said.format(root=tmp_path) in capsys.readouterr().err
     assert not list(tmp_path.glob("out/node-*"))
+
+
+POOLED = (
+    "error: The 12 images of this fit have 2 file names (con_0001.nii (6), con_0002.nii (6)), and nothing in "
+    "the model tells them apart, so that they would count as one quantity. Keep the lines of one of them in "
+    "the table of images, or add a column that says what they are: contrast, for the formula or GroupBy; "
+    "session or run, where they are repeats."
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "column", "formula", "code", "said"),
+    [
+        (["con_0001", "con_0002"], "", "1 + (1 | subject)", 65, POOLED),
+        (["con_0001", "con_0002"], "kind", "1 + kind + (1 | subject)", 0, "Intercept, kind[T.con_0002]"),
+        (
+            ["con_0001", "con_0002"],
+            "session",
+            "1 + (1 | subject)",
+            0,
+            "session (con_0001, con_0002) is not in the formula: repeats",
+        ),
+        (
+            ["con_0001", "con_0002"],
+            "contrast",
+            "1 + (1 | subject)",
+            65,
+            "The 12 images of this fit have 2 labels of 'contrast'",
+        ),
+        (
+            ["a/con_0001", "b/con_0001"],
+            "",
+            "1 + (1 | subject)",
+            0,
+            "12 images of 6 subjects differ in nothing that the model knows: repeats",
+        ),
+        (["a/con_0001", "b/con_0001"], "", "1", 65, "6 subjects have several images in this fit"),
+    ],
+)
+def test_images__are_never_pooled_in_silence(tmp_path, capsys, names, column, formula, code, said):
+    lines = [f"subject path {column}"]
+    for number in range(6):
+        for name in names:
+            write_image(tmp_path / f"s{number}" / f"{name}.nii")
+            lines.append(f"s{number} s{number}/{name}.nii {name if column else ''}")
+    write_tsv(tmp_path / "images.tsv", *lines)
+    command = [str(tmp_path), str(tmp_path / "out"), "group", "--images", str(tmp_path / "images.tsv")]
+    assert main([*command, "--formula", formula, "--nprocs", "1", "--dry-run"]) == code
+    assert said in capsys.readouterr().err
