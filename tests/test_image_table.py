@@ -13,7 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from blmm_bids.app.directories import places_of
+from blmm_bids.bids.dataset import DatasetOptions
 from blmm_bids.cli import main
+from blmm_bids.config.settings import Settings, WorkOptions
+from blmm_bids.design.spec import spec_from_formula
 from tests.datasets import SHAPE, longitudinal, write_image, write_mask, write_text, write_tsv
 
 EFFECTS = "*stat-effect_statmap.nii.gz"
@@ -233,3 +237,20 @@ def test_images__are_never_pooled_in_silence(tmp_path, capsys, names, column, fo
     command = [str(tmp_path), str(tmp_path / "out"), "group", "--images", str(tmp_path / "images.tsv")]
     assert main([*command, "--formula", formula, "--nprocs", "1", "--dry-run"]) == code
     assert said in capsys.readouterr().err
+
+
+def test_images__workers_see_the_folders_of_the_table(tmp_path):
+    image = write_image(tmp_path / "scratch" / "s1" / "con_0001.nii")
+    write_mask(tmp_path / "masks" / "brain.nii")
+    write_tsv(tmp_path / "tables" / "images.tsv", "path mask", f"{image} ../masks/brain.nii")
+    settings = Settings(
+        output_dir=tmp_path / "out",
+        spec=spec_from_formula("1"),
+        dataset=DatasetOptions(tmp_path / "study", images_tsv=tmp_path / "tables" / "images.tsv"),
+        work=WorkOptions(tmp_path / "work"),
+    )
+    assert {path.relative_to(tmp_path).as_posix() for path in settings.worker_paths} == {
+        "study", "tables", "scratch/s1", "masks", "out", "work",
+    }  # fmt: skip
+    shown = places_of(settings).hide(f"{tmp_path}/tables/images.tsv, line 2: {image}")
+    assert shown == "IMAGES_DIR/images.tsv, line 2: …/con_0001.nii"
