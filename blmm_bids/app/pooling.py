@@ -66,6 +66,7 @@ def check_pooling(node: NodeSpec, observations: Observations, built: BuiltDesign
     fitted = observations.take(built.rows)
     labels = {name: [label or _ABSENT for label in fitted.labels(name)] for name in fitted.entities}
     parsed = [parse_name(path.name) for path in fitted.paths]
+    # Names without entities, of a table of images, have no suffix: sub01.nii and sub02.nii are alike.
     labels["suffix"] = [each.suffix if each and each.entities else "" for each in parsed]
     fixed = _fixed_categories(node, fitted.table)
     fixed_names = {long_name(name) for name in parse_formula(node.formula).variables}
