@@ -89,7 +89,11 @@ def read_any_table(path: Path, encoding: str = UTF_8) -> tuple[Tsv, str]:
         # A table that stood in a script may still have the script's line ends.
         return _as_table(path, lines, lambda line: line.rstrip(" \\").split()), separator
     mark = _MARKS[separator]
-    return _as_table(path, lines, lambda line: next(csv.reader([line], delimiter=mark), [])), separator
+    try:
+        return _as_table(path, lines, lambda line: next(csv.reader([line], delimiter=mark), [])), separator
+    except csv.Error as error:
+        msg = f"{path}: the table between {separator} cannot be read ({error}). Save it tab-separated."
+        raise InvalidBIDSError(msg) from error
 
 
 def _separator(header: str) -> str:
