@@ -229,8 +229,22 @@ def _unpack(path: Path, head: bytes) -> tuple[NDArray[np.void], _Order]:
         raw = np.ndarray((), dtype=template.newbyteorder(order), buffer=head[:length])
         if raw["magic"].tobytes()[:4].ljust(4, b"\x00") in _MAGIC[length]:
             return raw, order
+    if _is_analyze(path, head):
+        msg = (
+            f"{path}: its header is Analyze 7.5, which does not say how the image lies in space (left and "
+            "right may be exchanged). Convert it to NIfTI with the program that wrote it (SPM reads the .mat "
+            "file beside it; FSL has fslchfiletype NIFTI_GZ), and check left and right"
+        )
+        raise DataError(msg)
     msg = f"{path}: not a NIfTI image (no NIfTI header at its start); wanted .nii or .nii.gz"
     raise DataError(msg)
+
+
+def _is_analyze(path: Path, head: bytes) -> bool:
+    """Whether the header of a pair is one from before NIfTI: as long, without its magic."""
+    is_pair = not path.name.endswith(_SINGLE_NAMES)
+    lengths = {int(np.frombuffer(head[:4], dtype=f"{order}i4")[0]) for order in "<>" if len(head) >= 348}
+    return is_pair and 348 in lengths
 
 
 def _shape(path: Path, raw: NDArray[np.void]) -> tuple[int, ...]:

@@ -170,3 +170,13 @@ def test_read_header__missing_files(tmp_path):
     (tmp_path / "directory.nii").mkdir()
     with pytest.raises(MissingInputError, match="cannot be read"):
         read_header(tmp_path / "directory.nii")
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("ending", [".img", ".hdr"])
+def test_read_header__analyze_pairs_do_not_say_how_they_lie(tmp_path, order, ending):
+    data = np.ones((3, 4, 5), np.float32)
+    header = nib.AnalyzeHeader(endianness=order)
+    nib.AnalyzeImage(data, np.eye(4), header).to_filename(tmp_path / "old.img")
+    with pytest.raises(DataError, match=r"old\.img: its header is Analyze 7\.5(.|\n)*left and right"):
+        read_header(tmp_path / f"old{ending}")
