@@ -28,12 +28,12 @@ from blmm_bids.app.summary import (
     write_dry_run,
 )
 from blmm_bids.app.validation import validate_input
-from blmm_bids.app.variables import table_faults, with_qualified
+from blmm_bids.app.variables import design_of
 from blmm_bids.bids.dataset import find_observations, group_observations
 from blmm_bids.bids.observations import Observations
 from blmm_bids.cluster import Runner, open_cluster, plan_cluster
 from blmm_bids.config.settings import Settings
-from blmm_bids.design.build import BuiltDesign, build_design
+from blmm_bids.design.build import BuiltDesign
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.errors import BlmmError, DataError, StorageError, TemporaryError
 from blmm_bids.images.grid import Grid, read_grid
@@ -234,9 +234,7 @@ def _prepare_unit(
     observations: Observations,
     earlier: Mapping[str, FitRecord],
 ) -> Unit:
-    built = build_design(
-        node, with_qualified(node, observations), observations.ambiguous, table_faults(observations)
-    )
+    built = design_of(node, observations, settings.output_dir)
     for warning in built.warnings:
         LOGGER.warning("%s: %s", title(node, group), warning)
     images = tuple(observations.paths[row] for row in built.rows)

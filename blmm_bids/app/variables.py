@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
+from blmm_bids.bids.nearby import advice_on_variable
 from blmm_bids.bids.observations import Observations
+from blmm_bids.design.build import BuiltDesign, build_design
 from blmm_bids.design.faults import TableFaults
 from blmm_bids.design.spec import NodeSpec
+from blmm_bids.errors import ModelSpecError, UnknownVariableError
+
+
+def design_of(node: NodeSpec, observations: Observations, output_dir: Path) -> BuiltDesign:
+    """Build a node's design.
+
+    Raises
+    ------
+    ModelSpecError, DataError
+        As `build_design`; a variable that no table has is looked for in the datasets around.
+    """
+    table = with_qualified(node, observations)
+    try:
+        return build_design(node, table, observations.ambiguous, table_faults(observations))
+    except UnknownVariableError as error:
+        known = bool(observations.qualified)
+        advice = advice_on_variable(error.variable, observations.sources, output_dir, has_tables=known)
+        if not advice:
+            raise
+        raise ModelSpecError(f"{error}{advice}") from error
 
 
 def table_faults(observations: Observations) -> TableFaults:

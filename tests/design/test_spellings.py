@@ -37,7 +37,7 @@ READ = [
     (FULL, ["group.C", "groupC", "C(group)[T.C]", "as.factor(group)C", "group[C]"], "group[T.C]"),
     (FULL, ["sex.M:age", "age:sex.M", "age:sex[T.M]", "C(sex)[T.M]:age", "sexM : age"], "sex[T.M]:age"),
     (FULL, ["sex", "group", "sex:age", "sex.m", "sex[S.M]", "M", "ageM", "age.M", "sexMM", "sex.", ""], None),
-    ("C(group)", ["group[T.B]", "group.B", "group[B]", "groupB", "C(group)B", "C( group )[T.B]"], "C(group)[T.B]"),
+    ("C(group)", ["group[T.B]", "group.B", "group[B]", "groupB", "C( group )[T.B]"], "C(group)[T.B]"),
     ("C(site)", ["site.2", "site2", "C(site)2", "site[2]", "site[T.2]", "factor(site)2"], "C(site)[T.2]"),
     (PRE, ["session.v2", "session[T.v2]", 'C(session, Treatment("v1"))[T.v2]'], f"{PRE}[T.v2]"),
     (PRE, ["C(session,Treatment('v1'))[T.v2]", "C(session)[T.v2]"], f"{PRE}[T.v2]"),
