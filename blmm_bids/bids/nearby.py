@@ -1,6 +1,6 @@
 """Where a variable may be that no table has which is read: the datasets around those that were named.
 
-Maps often lie in ``BIDS/derivatives/NAME`` and the covariates in ``BIDS/participants.tsv``. Only the tables of
+Maps often lie in ``BIDS/derivatives/NAME`` and covariates in ``BIDS/participants.tsv``. Only the tables of
 the datasets that are named are read, so the message has to say which one to name.
 """
 
