@@ -138,7 +138,7 @@ def _reference_text(variable: VariableInfo) -> str:
 
 
 def contrast_lines(contrasts: Sequence[Contrast], columns: Sequence[str]) -> list[str]:
-    """Write each contrast as its weights, ``older (t): 1*age - 2*sex[T.M]``; rows of an F are apart by ``;``."""
+    """Write each contrast as its weights, ``older (t): 1*age - 2*sex[T.M]``, an F with ``;`` between rows."""
     lines = [
         f"{contrast.name} ({contrast.test}): {'; '.join(_sum_text(row, columns) for row in contrast.L)}"
         for contrast in contrasts[:SHOWN_ROWS]
