@@ -158,6 +158,12 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--bids-database-dir", type=Path, metavar="PATH", help="pybids database, made if absent"
     )
+    group.add_argument(
+        "--images",
+        type=Path,
+        metavar="TABLE",
+        help="images that are not BIDS: a table with a row an image, its path and covariates",
+    )
     group.add_argument("--participants-tsv", type=Path, metavar="FILE", help="in place of the datasets' own")
     group.add_argument(
         "--table-encoding", default="utf-8-sig", metavar="NAME", help="of TSV files that are not in UTF-8"
@@ -262,6 +268,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
             input_masks=args.input_masks,
             skip_validation=args.skip_bids_validation,
             table_encoding=check_encoding(args.table_encoding),
+            images_tsv=args.images and args.images.absolute(),
         ),
         work=WorkOptions(
             work_dir=(args.work_dir or output_dir / ".work").absolute(),

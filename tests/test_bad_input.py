@@ -219,8 +219,8 @@ IMAGES = [
     ),
     Case(
         "4-D where 3-D is wanted",
-        "{image}: has 4 dimensions (4, 3, 2, 2); wanted one 3-D volume an image. Split it, or select a 3-D "
-        "map",
+        "{image}: has 4 dimensions (4, 3, 2, 2); wanted one 3-D volume an image. Split it "
+        "(fslsplit, 3dTsplit4D, or SPM's 4D to 3D File Conversion), or select a 3-D map",
         break_it=with_values(lambda values: np.stack([values, values], axis=-1)),
     ),
     Case(

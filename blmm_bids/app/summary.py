@@ -40,6 +40,8 @@ def show_units(units: Sequence[Unit]) -> None:
             ", ".join(design.fixef_names),
             design.n_fixef,
         )
+        for note in unit.notes:
+            LOGGER.log(logging.INFO if unit.zeros.is_sure else logging.WARNING, "  %s", note)
         for term in design.terms:
             LOGGER.info(
                 "  random: (%s | %s), %d levels", " + ".join(term.effect_names), term.group, term.n_levels

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
+from blmm_bids.bids.names import distinct_names
 from blmm_bids.bids.nearby import advice_on_variable
 from blmm_bids.bids.observations import Observations
+from blmm_bids.config.settings import Settings
 from blmm_bids.design.build import BuiltDesign, build_design
 from blmm_bids.design.faults import TableFaults
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.errors import ModelSpecError, UnknownVariableError
 
 
-def design_of(node: NodeSpec, observations: Observations, output_dir: Path) -> BuiltDesign:
+def design_of(settings: Settings, node: NodeSpec, observations: Observations) -> BuiltDesign:
     """Build a node's design.
 
     Raises
@@ -26,8 +26,15 @@ def design_of(node: NodeSpec, observations: Observations, output_dir: Path) -> B
     try:
         return build_design(node, table, observations.ambiguous, table_faults(observations))
     except UnknownVariableError as error:
-        known = bool(observations.qualified)
-        advice = advice_on_variable(error.variable, observations.sources, output_dir, has_tables=known)
+        if settings.dataset.images_tsv is not None:
+            # The variables are that table's own.
+            raise
+        advice = advice_on_variable(
+            error.variable,
+            observations.sources,
+            settings.output_dir,
+            has_tables=bool(observations.qualified),
+        )
         if not advice:
             raise
         raise ModelSpecError(f"{error}{advice}") from error
@@ -40,7 +47,9 @@ def table_faults(observations: Observations) -> TableFaults:
         name: [row_of[path] for path in paths if path in row_of]
         for name, paths in observations.unlisted.items()
     }
-    return TableFaults(observations.mixed, unlisted, [path.name for path in observations.paths])
+    return TableFaults(
+        observations.mixed, unlisted, distinct_names([path.as_posix() for path in observations.paths])
+    )
 
 
 def with_qualified(node: NodeSpec, observations: Observations) -> pd.DataFrame:

@@ -34,7 +34,7 @@ class Frame:
     warnings: tuple[str, ...]
 
 
-def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
+def build_frame(images: Sequence[BidsFile], columns: Sequence[Column], preferred: str = "") -> Frame:
     """Put entities and columns side by side.
 
     Entities keep their bare name. A column has it too where no entity and no other table claims it,
@@ -46,6 +46,8 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
         One a row.
     columns : sequence of Column
         With a value per image.
+    preferred : str
+        A table whose columns keep their bare name whatever other tables have.
     """
     entities = tuple(sorted({name for image in images for name in image.entities}, key=entity_rank))
     data: dict[str, Values] = {
@@ -60,15 +62,19 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
     mixed: dict[str, str] = {}
     unlisted: dict[str, tuple[int, ...]] = {}
     warnings: list[str] = []
+    shadowed: list[str] = []
     for name, owned in owners.items():
         usable = [column for column in owned if not column.conflict]
+        bare = next((column for column in owned if len(owned) == 1 or column.table == preferred), None)
         if name in entities:
             names = ", ".join(column.qualified for column in owned)
             warnings.append(f"'{name}' alone means the images' entity; the tables' column is {names}")
-        elif len(owned) > 1 and usable:
+        elif bare is not None:
+            shadowed += [column.qualified for column in owned if column is not bare]
+        elif usable:
             ambiguous[name] = tuple(column.qualified for column in usable)
         for column in owned:
-            key = column.qualified if len(owned) > 1 or name in entities else name
+            key = name if column is bare and name not in entities else column.qualified
             if column.conflict:
                 unusable[column.qualified] = unusable[key] = column.conflict
                 warnings.append(f"{column.qualified} cannot be a variable: {column.conflict}")
@@ -79,6 +85,11 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
                 if column.unlisted:
                     unlisted[column.qualified] = unlisted[key] = column.unlisted
                 data[key] = _series(column)
+    if shadowed:
+        warnings.append(
+            f"{len(shadowed)} column(s) of other tables have the name of one of the table of images, which "
+            f"is the one meant; the others are {', '.join(shadowed)}"
+        )
     table = pd.DataFrame(data, index=pd.RangeIndex(len(images)))
     levels = {
         str(name): tuple(series.cat.categories)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from blmm_bids.errors import InvalidBIDSError, MissingInputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 UTF_8: Final = "utf-8-sig"
 _NAMES: Final = {UTF_8: "UTF-8"}
+_MARKS: Final = {"commas": ",", "semicolons": ";"}
 MISSING: Final = frozenset({"", "n/a", "nan"})
 
 
@@ -57,11 +59,53 @@ def read_tsv(path: Path, encoding: str = UTF_8) -> Tsv:
     MissingInputError
         The file cannot be read.
     """
-    numbered = [
-        (number, line.split("\t"))
-        for number, line in enumerate(_text_lines(path, encoding), start=1)
-        if line.strip()
-    ]
+    return _as_table(path, _filled_lines(path, encoding), lambda line: line.split("\t"))
+
+
+def read_any_table(path: Path, encoding: str = UTF_8) -> tuple[Tsv, str]:
+    """Read a table whose cells are between tabs, commas, semicolons or blanks, as its header shows.
+
+    Parameters
+    ----------
+    path, encoding
+        As for `read_tsv`.
+
+    Returns
+    -------
+    table : Tsv
+    separator : str
+        What is between the cells, in words; empty for tabs.
+
+    Raises
+    ------
+    InvalidBIDSError, MissingInputError
+        As for `read_tsv`.
+    """
+    lines = _filled_lines(path, encoding)
+    separator = _separator(lines[0][1]) if lines else ""
+    if not separator:
+        return _as_table(path, lines, lambda line: line.split("\t")), ""
+    if separator == "blanks":
+        # A table that stood in a script may still have the script's line ends.
+        return _as_table(path, lines, lambda line: line.rstrip(" \\").split()), separator
+    mark = _MARKS[separator]
+    return _as_table(path, lines, lambda line: next(csv.reader([line], delimiter=mark), [])), separator
+
+
+def _separator(header: str) -> str:
+    if "\t" in header:
+        return ""
+    found = next((words for words, mark in _MARKS.items() if mark in header), "")
+    return found or ("blanks" if len(header.split()) > 1 else "")
+
+
+def _filled_lines(path: Path, encoding: str) -> list[tuple[int, str]]:
+    lines = enumerate(_text_lines(path, encoding), start=1)
+    return [(number, line) for number, line in lines if line.strip()]
+
+
+def _as_table(path: Path, lines: list[tuple[int, str]], cells_of: Callable[[str], list[str]]) -> Tsv:
+    numbered = [(number, cells_of(line)) for number, line in lines]
     if not numbered:
         msg = f"{path} is empty; a header line was expected."
         raise InvalidBIDSError(msg)
