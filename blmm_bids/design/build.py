@@ -35,6 +35,7 @@ from blmm_bids.design.formula import (
 from blmm_bids.design.label_like import label_like_warnings
 from blmm_bids.design.references import checked_references, reference_of
 from blmm_bids.design.spec import NodeSpec
+from blmm_bids.design.spellings import ColumnNames
 from blmm_bids.design.transforms import apply_instructions
 from blmm_bids.errors import DataError, ModelSpecError
 from blmm_bids.stats.model import Contrast, Design, RandomTerm
@@ -233,9 +234,9 @@ def build_design(
     warnings = _check(node, parts, fitted, matrix, terms)
 
     # 4. Contrasts.
-    contrasts = build_contrasts(
-        node.contrasts, node.dummy_contrasts, matrix.columns, matrix.terms, anova=node.options.anova
-    )
+    names = ColumnNames(matrix.columns, matrix.terms, matrix.coded)
+    contrasts = build_contrasts(node.contrasts, node.dummy_contrasts, names, anova=node.options.anova)
+    warnings += names.notices
     return BuiltDesign(
         design=Design(matrix.values, matrix.columns, terms),
         rows=fitted.rows,
