@@ -135,8 +135,8 @@ class ColumnNames:
         """Read levels of a factor, its reference among them, as the means of the levels.
 
         In bidspm, and in SPM's designs, ``group.a`` and ``group.b`` beside ``X: [1, "group"]`` are the means
-        of the groups. Under treatment coding that of the reference is the intercept, and that of another level
-        the intercept plus its column; what a contrast of them says is the same.
+        of the groups. Under treatment coding that of the reference is the intercept, and that of another
+        level the intercept plus its column; what a contrast of them says is the same.
 
         Parameters
         ----------
