@@ -5,18 +5,34 @@ from __future__ import annotations
 import pandas as pd
 
 from blmm_bids.bids.observations import Observations
-from blmm_bids.design.faults import TableFaults
+from blmm_bids.design.faults import Origin, TableFaults
 from blmm_bids.design.spec import NodeSpec
 
 
 def table_faults(observations: Observations) -> TableFaults:
-    """Faults of the columns, by rows of this table."""
+    """Gather what is known of the columns, by rows of this table."""
     row_of = {path: row for row, path in enumerate(observations.paths)}
     unlisted = {
         name: [row_of[path] for path in paths if path in row_of]
         for name, paths in observations.unlisted.items()
     }
-    return TableFaults(observations.mixed, unlisted, [path.name for path in observations.paths])
+    suspects = {
+        name: {row_of[path]: word for path, word in facts.suspects.items() if path in row_of}
+        for name, facts in observations.facts.items()
+        if facts.suspects
+    }
+    facts = observations.facts.items()
+    return TableFaults(
+        mixed=observations.mixed,
+        unlisted=unlisted,
+        images=[path.name for path in observations.paths],
+        mismatches={name: each.mismatch for name, each in facts if each.mismatch},
+        suspects=suspects,
+        unusable=observations.unusable,
+        unread=observations.unread,
+        origins={name: Origin(each.table, each.reason) for name, each in facts},
+        notices={name: each.notices for name, each in facts if each.notices},
+    )
 
 
 def with_qualified(node: NodeSpec, observations: Observations) -> pd.DataFrame:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from blmm_bids.bids.frame import ColumnFacts
+    from blmm_bids.errors import BlmmError
+
 # Set by whoever names an output, or by where a file lies: never part of a stem because inputs share them.
 _NOT_IN_STEM: Final = frozenset({"contrast", "param", "stat", "desc", "node"})
 
@@ -41,12 +44,17 @@ class Observations:
     qualified : mapping of str to str
         Every qualified name (``participants.age``) -> the column of `table` that holds it, which is
         the bare name where that is unambiguous.
-    unusable : mapping of str to str
-        Columns that could not be joined -> why; they are absent from `table`.
+    unusable : mapping of str to BlmmError
+        Columns that could not be read or joined -> why; they are absent from `table`.
+    unread : tuple of str
+        Tables that could not be read, one sentence each.
     mixed : mapping of str to str
-        Columns of numbers and text, undeclared -> what they hold; qualified names too.
+        Columns of numbers and text, of text that looks like numbers or of dates, undeclared -> what they
+        hold; qualified names too.
     unlisted : mapping of str to frozenset of Path
         Columns -> images that no line of their table is about; qualified names too.
+    facts : mapping of str to ColumnFacts
+        Where each column comes from and what there is to say of it; qualified names too.
     levels : mapping of str to tuple of str
         Categorical columns -> categories.
     sources : mapping of str to Path
@@ -63,9 +71,11 @@ class Observations:
     entities: tuple[str, ...] = ()
     ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     qualified: Mapping[str, str] = field(default_factory=dict)
-    unusable: Mapping[str, str] = field(default_factory=dict)
+    unusable: Mapping[str, BlmmError] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
     mixed: Mapping[str, str] = field(default_factory=dict)
     unlisted: Mapping[str, frozenset[Path]] = field(default_factory=dict)
+    facts: Mapping[str, ColumnFacts] = field(default_factory=dict)
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sources: Mapping[str, Path] = field(default_factory=dict)
     without_images: tuple[str, ...] = ()
