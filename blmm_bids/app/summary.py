@@ -17,11 +17,13 @@ from blmm_bids.stats.model import Status
 if TYPE_CHECKING:
     from blmm_bids.app.bids_app import Unit
     from blmm_bids.cluster import Runner
+    from blmm_bids.design.build import VariableInfo
     from blmm_bids.outputs.records import UnitResult
 
 LOGGER = logging.getLogger(__name__)
 # Rows of the dry run's table that a terminal is given; the file has all.
 SHOWN_ROWS = 20
+SHOWN_LEVELS = 20
 
 
 def show_units(units: Sequence[Unit]) -> None:
@@ -41,11 +43,7 @@ def show_units(units: Sequence[Unit]) -> None:
                 "  random: (%s | %s), %d levels", " + ".join(term.effect_names), term.group, term.n_levels
             )
         for variable in unit.built.variables:
-            levels = ", ".join(
-                f"{level} {count}" for level, count in zip(variable.levels, variable.counts, strict=False)
-            )
-            detail = f"reference {variable.reference}; {levels}" if variable.kind == "categorical" else ""
-            LOGGER.debug("  %s: %s %s", variable.name, variable.kind, detail)
+            LOGGER.debug("  %s", variable_text(variable))
         LOGGER.info(
             "  work: %d candidate voxels in %d blocks, %d batches of images, %s a worker, up to %s on disk",
             work.n_voxels,
@@ -111,18 +109,32 @@ def write_dry_run(output_dir: Path, units: Sequence[Unit]) -> None:
             msg = f"{path} cannot be written: {error.strerror or error}; name another OUTPUT_DIR"
             raise OutputError(msg) from error
         for variable in unit.built.variables:
-            counts = ", ".join(
-                f"{a}: {n}" for a, n in zip(variable.levels[:20], variable.counts[:20], strict=False)
-            )
-            reference = f", reference {variable.reference}" if variable.kind == "categorical" else ""
-            LOGGER.info(
-                "  %s: %s%s %s", variable.name, variable.kind, reference, f"({counts})" if counts else ""
-            )
+            LOGGER.info("  %s", variable_text(variable))
         shown = table.drop(columns="masks").head(SHOWN_ROWS)
         LOGGER.info("%s", shown.to_string(index=False, na_rep="n/a", max_colwidth=60))
         if len(table) > SHOWN_ROWS:
             LOGGER.info("… and %d more images in the table", len(table) - SHOWN_ROWS)
         LOGGER.info("dry run: %s", path)
+
+
+def variable_text(variable: VariableInfo) -> str:
+    """Say a variable's type and why, its table, its levels or range, its reference, and what is missing."""
+    parts = [f"{variable.name}: {variable.kind}"]
+    if variable.reference is not None:
+        parts.append(f"reference {variable.reference}")
+    text = ", ".join(parts)
+    if variable.kind == "date":
+        text += f" ({' to '.join(variable.levels)})"
+    elif variable.minimum is not None:
+        text += f" ({variable.minimum:g} to {variable.maximum:g}, mean {variable.mean:.4g})"
+    elif variable.levels:
+        pairs = zip(variable.levels[:SHOWN_LEVELS], variable.counts[:SHOWN_LEVELS], strict=False)
+        more = f", … {len(variable.levels)} levels" if len(variable.levels) > SHOWN_LEVELS else ""
+        text += f" ({', '.join(f'{level}: {count}' for level, count in pairs)}{more})"
+    origin = f"{variable.reason} in {variable.table}" if variable.table else variable.reason
+    images = "1 image" if variable.n_missing == 1 else f"{variable.n_missing} images"
+    missing = f"; missing in {images}" if variable.n_missing else ""
+    return f"{text}; {origin}{missing}" if origin else text + missing
 
 
 def image_table(unit: Unit) -> pd.DataFrame:
