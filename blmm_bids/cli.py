@@ -126,6 +126,13 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         metavar="NAME=EXPR",
         help="linear expression over design columns ('sex[T.M] - 2*age'); rows separated by ';' give F",
     )
+    group.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        metavar="VARIABLE=LEVEL",
+        help="level that the others are compared with (default: the alphabetically first); may be repeated",
+    )
 
 
 def _add_filters(group: argparse._ArgumentGroup) -> None:
@@ -150,6 +157,12 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--bids-database-dir", type=Path, metavar="PATH", help="pybids database, made if absent"
+    )
+    group.add_argument(
+        "--images",
+        type=Path,
+        metavar="TABLE",
+        help="images that are not BIDS: a table with a row an image, its path and covariates",
     )
     group.add_argument("--participants-tsv", type=Path, metavar="FILE", help="in place of the datasets' own")
     group.add_argument(
@@ -250,6 +263,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     from blmm_bids.config.files import read_mapping, read_model_spec
     from blmm_bids.config.settings import Filters, Settings, WorkOptions, parse_outputs
     from blmm_bids.design.contrast_spec import parse_contrast_option
+    from blmm_bids.design.references import parse_reference_options
     from blmm_bids.design.spec import spec_from_formula
 
     if (args.model is None) == (args.formula is None):
@@ -272,6 +286,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
             skip_validation=args.skip_bids_validation,
             table_encoding=check_encoding(args.table_encoding),
             words=WordRules.of(args.missing_values, args.not_missing),
+            images_tsv=args.images and args.images.absolute(),
         ),
         work=WorkOptions(
             work_dir=(args.work_dir or output_dir / ".work").absolute(),
@@ -287,6 +302,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
         masks=mask_options(args),
         cluster=cluster_options(args, args.cluster),
         contrasts=tuple(parse_contrast_option(text) for text in args.contrast),
+        references=parse_reference_options(args.reference),
         output_level=output_level,
         output_series=output_series,
         threshold=threshold_of(args),

@@ -219,8 +219,8 @@ IMAGES = [
     ),
     Case(
         "4-D where 3-D is wanted",
-        "{image}: has 4 dimensions (4, 3, 2, 2); wanted one 3-D volume an image. Split it, or select a 3-D "
-        "map",
+        "{image}: has 4 dimensions (4, 3, 2, 2); wanted one 3-D volume an image. Split it "
+        "(fslsplit, 3dTsplit4D, or SPM's 4D to 3D File Conversion), or select a 3-D map",
         break_it=with_values(lambda values: np.stack([values, values], axis=-1)),
     ),
     Case(
@@ -361,9 +361,9 @@ TABLES = [
     ),
     Case(
         "a name that a table which cannot be read may have",
-        "the model uses 'dose', absent from the tables that could be read. But the table 'drugs' is left "
-        "out, for it could not be read: {data}/phenotype/drugs.tsv, line 1: the header has commas and no "
-        "tab. Save the table tab-separated.",
+        "the model uses 'dose', absent from the tables that could be read. Not read: 'drugs' "
+        "({data}/phenotype/drugs.tsv, line 1: the header has commas and no tab. Save the table "
+        "tab-separated)",
         64,
         lambda data: (data / "phenotype" / "drugs.tsv").write_text("participant_id,dose\nsub-01,2\n"),
         formula("1 + dose"),

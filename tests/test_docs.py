@@ -25,6 +25,7 @@ from blmm_bids.design import software
 from blmm_bids.design.build import build_design
 from blmm_bids.design.spec import parse_model_spec, spec_from_formula
 from blmm_bids.outputs.catalogue import renewed
+from tests.datasets import write_image, write_mask
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DOCS = CHECKOUT / "docs"
@@ -209,3 +210,39 @@ def test_tutorial__runs_from_top_to_bottom(tmp_path):
         assert done.returncode == 0, f"{content}\n{done.stdout}{done.stderr}"
     assert (tmp_path / "results" / "node-group.html").is_file()
     assert "at least 20 voxels" in (tmp_path / "results" / "logs" / "CITATION.md").read_text(encoding="utf-8")
+
+
+def folders_of_other_software(root):
+    """What SPM, FEAT and AFNI leave of four subjects, as the page has it."""
+    for subject in ("sub-01", "sub-02", "sub-03", "sub-04"):
+        for name in ("con_0001.nii", "con_0002.nii"):
+            write_image(root / "SPM" / subject / name)
+        write_mask(root / "SPM" / subject / "mask.nii")
+        first = [root / "FSL" / f"{subject}_run-{run}.feat" / "reg_standard" for run in (1, 2)]
+        for folder in (root / "FSL" / f"{subject}.gfeat" / "cope1.feat", *first):
+            write_image(folder / "stats" / "cope1.nii.gz")
+            write_mask(folder / "mask.nii.gz")
+        write_image(root / "AFNI" / subject / "faces.nii.gz")
+
+
+def test_images_table__blocks_run_where_the_software_left_its_images(tmp_path):
+    folders_of_other_software(tmp_path)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(CHECKOUT),
+    }
+    _, *sections = re.split(r"^## ", (DOCS / "images-table.md").read_text(encoding="utf-8"), flags=re.M)
+    used = {}
+    for section in sections:
+        title, _, text = section.partition("\n")
+        for language, content in _BLOCK.findall(text):
+            if language not in ("sh", "python"):
+                continue
+            done = subprocess.run(
+                ["bash", "-euc", content] if language == "sh" else [sys.executable, "-c", content],
+                cwd=tmp_path / title, env=environment, capture_output=True, text=True, check=False,
+                timeout=120,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{content}\n{done.stdout}{done.stderr}"
+            used.setdefault(title, []).extend(re.findall(r"images: (\d+) used", done.stderr))
+    assert used == {"SPM": ["4", "8"], "FSL": ["4", "8"], "AFNI": ["4"]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -19,18 +18,20 @@ from blmm_bids import __version__
 from blmm_bids.app.comparison import FinishedUnit, write_comparisons
 from blmm_bids.app.directories import opened_directories, places_of
 from blmm_bids.app.disk import announce_series, check_working_files
+from blmm_bids.app.inputs import plan_fits
+from blmm_bids.app.missing import least_images, missing_rule, say_zeros
 from blmm_bids.app.peaks import keep_peaks
+from blmm_bids.app.pooling import check_pooling
 from blmm_bids.app.summary import (
     show_summary,
     show_units,
-    show_without_images,
     show_workers,
     write_dry_run,
 )
 from blmm_bids.app.validation import validate_input
 from blmm_bids.app.variables import table_faults, with_qualified
-from blmm_bids.bids.dataset import find_observations, group_observations
 from blmm_bids.bids.observations import Observations
+from blmm_bids.bids.zeros import ZeroRule
 from blmm_bids.cluster import Runner, open_cluster, plan_cluster
 from blmm_bids.config.settings import Settings
 from blmm_bids.design.build import BuiltDesign, build_design
@@ -38,7 +39,6 @@ from blmm_bids.design.spec import NodeSpec
 from blmm_bids.errors import BlmmError, DataError, StorageError, TemporaryError
 from blmm_bids.images.grid import Grid, read_grid
 from blmm_bids.images.masks import read_mask, template_mask
-from blmm_bids.images.reader import MissingRule
 from blmm_bids.outputs.changes import FitRecord, load_records
 from blmm_bids.outputs.description import write_description
 from blmm_bids.outputs.manifest import Manifest
@@ -61,7 +61,6 @@ from blmm_bids.stages import (
 from blmm_bids.stats.model import FitOptions, IntArray
 
 LOGGER = logging.getLogger(__name__)
-DEFAULT_MIN_PERCENT = 0.5
 Result = TypeVar("Result")
 
 
@@ -80,6 +79,8 @@ class Unit:
         Their design.
     prepared : Prepared
         Their headers and the work.
+    zeros : ZeroRule
+        What a 0 is in them.
     """
 
     node: NodeSpec
@@ -87,6 +88,12 @@ class Unit:
     observations: Observations
     built: BuiltDesign
     prepared: Prepared
+    zeros: ZeroRule
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the images are read."""
+        return (self.zeros.text, *self.prepared.checked.notes)
 
     @property
     def title(self) -> str:
@@ -185,18 +192,8 @@ def _prepare_units(
     settings: Settings, runner: Runner, failures: list[str], earlier: Mapping[str, FitRecord]
 ) -> list[Unit]:
     """Observations, designs and headers of every node and group."""
-    found: dict[tuple[str, ...], Observations] = {}
     units: list[Unit] = []
-    planned: list[tuple[NodeSpec, Mapping[str, str], Observations]] = []
-    for node in settings.nodes:
-        if node.group_by not in found:
-            found[node.group_by] = find_observations(settings.dataset, settings.selection, node.group_by)
-            for warning in found[node.group_by].warnings:
-                LOGGER.warning("%s", warning)
-            show_without_images(found[node.group_by].without_images)
-        planned += [
-            (node, group, obs) for group, obs in group_observations(found[node.group_by], node.group_by)
-        ]
+    planned = plan_fits(settings)
     for node, group, observations in planned:
         unit = _attempt(
             title(node, group),
@@ -239,14 +236,16 @@ def _prepare_unit(
     built = build_design(
         node, with_qualified(node, observations), observations.ambiguous, table_faults(observations)
     )
+    pooled = check_pooling(node, observations, built)
+    for notice in pooled.notices:
+        LOGGER.info("%s: %s", title(node, group), notice)
+    built = replace(built, warnings=(*built.warnings, *pooled.warnings))
     for warning in built.warnings:
         LOGGER.warning("%s: %s", title(node, group), warning)
     images = tuple(observations.paths[row] for row in built.rows)
     masks = settings.masks
     options = node.options
-    threshold = (
-        options.data_mask_threshold if masks.data_mask_threshold is None else masks.data_mask_threshold
-    )
+    rule, zeros = missing_rule(masks, options, images)
     problem = Problem(
         design=built.design,
         contrasts=built.contrasts,
@@ -261,28 +260,14 @@ def _prepare_unit(
         images=images,
         masks=tuple(observations.masks[row] for row in built.rows),
         mask=_explicit_mask(settings, observations, read_grid(images[0])),
-        rule=MissingRule(threshold=threshold, zeros=masks.zeros),
-        min_images=_min_images(settings, node, built.design.n_obs, built.design.n_fixef),
+        rule=rule,
+        min_images=least_images(masks, options, built.design.n_obs, built.design.n_fixef),
         series=settings.output_series,
     )
     record = earlier.get(title(node, group))
     cut = None if record is None else record.cut
     prepared = prepare(problem, runner, masks.affine_tolerance, earlier_cut=cut)
-    return Unit(node, group, observations, built, prepared)
-
-
-def _min_images(settings: Settings, node: NodeSpec, n_obs: int, n_fixef: int) -> int:
-    """Images that a voxel needs: MinN and MinPercent, and never fewer than the fixed effects and two more."""
-    masks, options = settings.masks, node.options
-    min_n = options.min_n if masks.min_n is None else masks.min_n
-    percent = options.min_percent if masks.min_percent is None else masks.min_percent
-    if percent is None:
-        percent = DEFAULT_MIN_PERCENT
-    if min_n is not None and min_n > n_obs:
-        msg = f"--min-n {min_n}: there are only {n_obs} images, so no voxel can have as many"
-        raise DataError(msg)
-    # The share is compared in images, so that 0.1 of 30 is 3 and not 4.
-    return max(min_n or 0, math.ceil(percent * n_obs - 1e-9), n_fixef + 2)
+    return Unit(node, group, observations, built, prepared, zeros)
 
 
 def _explicit_mask(settings: Settings, observations: Observations, grid: Grid) -> NDArray[np.bool_] | None:
@@ -314,7 +299,8 @@ def _fit_unit(
     if prepared is not unit.prepared:
         note_cut(work_dir, unit.title, prepared)
     fitted = plan_fit(work_dir, prepared, gathered)
-    outputs = _unit_outputs(settings, unit, fitted.voxels, gathered.warnings)
+    warnings = (*gathered.warnings, *say_zeros(unit.title, prepared.problem, gathered))
+    outputs = _unit_outputs(settings, unit, fitted.voxels, warnings)
     blocks = (fitted.block(span) for span in fit_blocks(runner, fitted))
     outputs = replace(outputs, image_stats=gathered.images)
     result = write_unit(
@@ -371,6 +357,7 @@ def _unit_outputs(
         constant_entities=observations.constant_entities,
         group=unit.group,
         variables=unit.built.variables,
+        notes=unit.notes,
         warnings=tuple(map(places_of(settings).hide, (*unit.built.notices, *unit.built.warnings, *warnings))),
     )
 

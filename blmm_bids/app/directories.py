@@ -68,10 +68,12 @@ def places_of(settings: Settings) -> Places:
     derivatives = {
         f"DERIVATIVES{n}": path for n, (_, path) in enumerate(settings.dataset.derivatives, start=1)
     }
+    table = settings.dataset.images_tsv
     return Places(
         {
             "BIDS_DIR": settings.dataset.bids_dir,
             **derivatives,
+            **({"IMAGES_DIR": table.parent} if table else {}),
             "OUTPUT_DIR": settings.output_dir,
             "WORK_DIR": settings.work.work_dir,
             "~": Path(os.path.expanduser("~")),  # noqa: PTH111

@@ -28,9 +28,9 @@ def add_mask_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--data-mask-threshold", type=float, metavar="X", help="values below X are missing")
     group.add_argument(
         "--zeros",
-        choices=("missing", "data"),
-        default="missing",
-        help="what an exact 0 is (default: missing)",
+        choices=("auto", "missing", "data"),
+        help="what an exact 0 is; auto: data in maps of shares, counts and sizes (probseg, thickness …), "
+        "missing in all others (default: auto)",
     )
     add_grid_options(group)
 

@@ -87,6 +87,8 @@ def _fit(
             prepared.work.n_voxels,
             prepared.work.n_blocks,
         )
+        for note in prepared.checked.notes:
+            LOGGER.info("%s", note)
         note_fits(work, {TITLE: (prepared, config.path.name)})
         prepared, gathered = gather_smaller(runner, work, prepared)
         note_cut(work, TITLE, prepared)

@@ -38,6 +38,8 @@ def show_units(units: Sequence[Unit]) -> None:
             ", ".join(design.fixef_names),
             design.n_fixef,
         )
+        for note in unit.notes:
+            LOGGER.log(logging.INFO if unit.zeros.is_sure else logging.WARNING, "  %s", note)
         for term in design.terms:
             LOGGER.info(
                 "  random: (%s | %s), %d levels", " + ".join(term.effect_names), term.group, term.n_levels
@@ -131,7 +133,7 @@ def variable_text(variable: VariableInfo) -> str:
         pairs = zip(variable.levels[:SHOWN_LEVELS], variable.counts[:SHOWN_LEVELS], strict=False)
         more = f", … {len(variable.levels)} levels" if len(variable.levels) > SHOWN_LEVELS else ""
         text += f" ({', '.join(f'{level}: {count}' for level, count in pairs)}{more})"
-    origin = f"{variable.reason} in {variable.table}" if variable.table else variable.reason
+    origin = f"{variable.reason}, from {variable.table}" if variable.table else variable.reason
     images = "1 image" if variable.n_missing == 1 else f"{variable.n_missing} images"
     missing = f"; missing in {images}" if variable.n_missing else ""
     return f"{text}; {origin}{missing}" if origin else text + missing

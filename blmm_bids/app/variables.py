@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from blmm_bids.bids.names import distinct_names
 from blmm_bids.bids.observations import Observations
 from blmm_bids.design.faults import Origin, TableFaults
 from blmm_bids.design.spec import NodeSpec
@@ -25,7 +26,7 @@ def table_faults(observations: Observations) -> TableFaults:
     return TableFaults(
         mixed=observations.mixed,
         unlisted=unlisted,
-        images=[path.name for path in observations.paths],
+        images=distinct_names([path.as_posix() for path in observations.paths]),
         mismatches={name: each.mismatch for name, each in facts if each.mismatch},
         suspects=suspects,
         unusable=observations.unusable,

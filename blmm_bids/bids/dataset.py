@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 import pandas as pd
@@ -10,9 +10,11 @@ import pandas as pd
 from blmm_bids.bids.cells import check_cells, sort_images
 from blmm_bids.bids.encodings import BY_BYTES
 from blmm_bids.bids.filters import select_images
-from blmm_bids.bids.frame import build_frame
+from blmm_bids.bids.frame import build_frame, facts_by_path
+from blmm_bids.bids.image_table import read_image_table
 from blmm_bids.bids.join import join_tables, participants_of
 from blmm_bids.bids.layout import BidsFile, Listing, list_database, walk_dataset
+from blmm_bids.bids.levels import ChosenMaps, MapSource, choose_maps
 from blmm_bids.bids.masks import MaskFinder
 from blmm_bids.bids.names import long_name
 from blmm_bids.bids.observations import Observations, group_observations
@@ -23,10 +25,19 @@ from blmm_bids.bids.words import WordRules
 from blmm_bids.errors import MissingInputError, NoMatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["DatasetOptions", "Observations", "Selection", "find_observations", "group_observations"]
+__all__ = [
+    "DatasetOptions",
+    "MapSource",
+    "Observations",
+    "ScannedDataset",
+    "Selection",
+    "find_observations",
+    "group_observations",
+    "scan_dataset",
+]
 
 _SHOWN: Final = 5
 
@@ -52,6 +63,8 @@ class DatasetOptions:
         Of the TSV files; ``"auto"``: their bytes say it.
     words : WordRules
         Which words in tables mean a missing value.
+    images_tsv : Path, optional
+        A table of the images (see `blmm_bids.bids.image_table`), in place of those of the datasets.
     """
 
     bids_dir: Path
@@ -62,19 +75,59 @@ class DatasetOptions:
     skip_validation: bool = False
     table_encoding: str = BY_BYTES
     words: WordRules = field(default_factory=WordRules)
+    images_tsv: Path | None = None
+
+
+@dataclass(frozen=True)
+class ScannedDataset:
+    """The datasets of a run, listed once for all nodes.
+
+    Attributes
+    ----------
+    options : DatasetOptions
+    roots : tuple of Root
+    listings : tuple of Listing
+        Of each root.
+    """
+
+    options: DatasetOptions
+    roots: tuple[Root, ...]
+    listings: tuple[Listing, ...]
+
+
+def scan_dataset(options: DatasetOptions) -> ScannedDataset:
+    """Find the datasets and list their files.
+
+    Raises
+    ------
+    InvalidBIDSError, MissingInputError, UsageError
+        See the functions called here; each message says what to do.
+    """
+    if options.images_tsv is not None:
+        # The table says which images there are, whatever the datasets hold.
+        return ScannedDataset(
+            options, find_roots(options.bids_dir, options.derivatives, skip_validation=True), ()
+        )
+    roots = find_roots(options.bids_dir, options.derivatives, skip_validation=options.skip_validation)
+    return ScannedDataset(options, roots, tuple(_list_files(options, roots)))
 
 
 def find_observations(
-    options: DatasetOptions, selection: Selection, group_by: Sequence[str] = ()
+    dataset: ScannedDataset,
+    selection: Selection,
+    group_by: Sequence[str] = (),
+    mask_filter: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Observations:
     """Find images, their masks and their covariates.
 
     Parameters
     ----------
-    options : DatasetOptions
+    dataset : ScannedDataset
     selection : Selection
     group_by : sequence of str
         GroupBy entities of the model: images of different groups may be on different grids.
+    mask_filter : mapping of str to tuple of str, optional
+        Entities of the masks that apply to the images; those that come with them where None or empty.
 
     Returns
     -------
@@ -86,8 +139,9 @@ def find_observations(
     InvalidBIDSError, NoMatchError, DataError, MissingInputError, ModelSpecError
         See the functions called here; each message says what to do.
     """
-    roots = find_roots(options.bids_dir, options.derivatives, skip_validation=options.skip_validation)
-    listings = _list_files(options, roots)
+    options, roots, listings = dataset.options, dataset.roots, dataset.listings
+    if options.images_tsv is not None:
+        return read_image_table(dataset, options.images_tsv, selection, group_by, mask_filter or {})
     image_files = [
         file
         for root, listing in zip(roots, listings, strict=True)
@@ -100,11 +154,14 @@ def find_observations(
     except NoMatchError as error:
         # A tree whose names all miss BIDS by a dash looks empty; only the walk knows why.
         raise NoMatchError("\n".join([str(error), *scan_warnings])) from error
-    images, dropped = _subject_images(selected)
+    subject_images, dropped = _subject_images(selected)
+    chosen = choose_maps(subject_images, selection.sources)
+    images = list(chosen.images)
+    dropped = pd.concat([dropped, _left_out(chosen)], ignore_index=True)
     check_cells(images, [long_name(name) for name in group_by])
     images = sort_images(images)
     paths = tuple(image.path for image in images)
-    masks, mask_warnings = _find_masks(options, roots, image_files, images)
+    masks, mask_warnings = _find_masks(options, roots, image_files, images, mask_filter or {})
     _check_content(dict.fromkeys((*paths, *(mask for found in masks for mask in found))))
     tables = read_tables(listings, options.participants_tsv, options.table_encoding)
     columns, unread = join_tables(tables, images, options.words)
@@ -122,16 +179,14 @@ def find_observations(
         unread=tuple(unread),
         mixed=frame.mixed,
         unlisted={name: frozenset(paths[row] for row in rows) for name, rows in frame.unlisted.items()},
-        facts={
-            name: replace(facts, suspects={paths[row]: word for row, word in facts.suspects.items()})
-            for name, facts in frame.facts.items()
-        },
+        facts=facts_by_path(frame, paths),
         levels=frame.levels,
         sources={root.name: root.path for root in roots},
         without_images=without_images,
         warnings=(
             *scan_warnings,
             *warnings,
+            *chosen.notices,
             *mask_warnings,
             *people_warnings,
             *frame.warnings,
@@ -158,6 +213,12 @@ def _subject_images(selected: Sequence[BidsFile]) -> tuple[list[BidsFile], pd.Da
     return images, pd.DataFrame({"path": others, "reason": reason}, columns=["path", "reason"], dtype=object)
 
 
+def _left_out(chosen: ChosenMaps) -> pd.DataFrame:
+    paths = [str(file.path) for file, _ in chosen.left_out]
+    reasons = [reason for _, reason in chosen.left_out]
+    return pd.DataFrame({"path": paths, "reason": reasons}, columns=["path", "reason"], dtype=object)
+
+
 def _check_content(paths: Iterable[Path]) -> None:
     absent = [path for path in paths if not path.exists()]
     if absent:
@@ -172,18 +233,30 @@ def _check_content(paths: Iterable[Path]) -> None:
 
 
 def _find_masks(
-    options: DatasetOptions, roots: Sequence[Root], files: Sequence[BidsFile], images: Sequence[BidsFile]
+    options: DatasetOptions,
+    roots: Sequence[Root],
+    files: Sequence[BidsFile],
+    images: Sequence[BidsFile],
+    mask_filter: Mapping[str, tuple[str, ...]],
 ) -> tuple[tuple[tuple[Path, ...], ...], list[str]]:
     if options.input_masks == "none":
         return ((),) * len(images), []
-    finder = MaskFinder(roots, files)
+    finder = MaskFinder(roots, files, mask_filter)
     masks = tuple(finder.masks_of(image) for image in images)
+    warnings = []
+    if finder.n_unfiltered:
+        told = ", ".join(f"{key}-{'|'.join(labels)}" for key, labels in mask_filter.items())
+        warnings.append(
+            f"Options.Mask ({told}) finds no mask for {finder.n_unfiltered} of {len(images)} images: for "
+            "these the masks that come with them are used, if any"
+        )
     unmasked = [image for image, found in zip(images, masks, strict=True) if not found]
     if not unmasked:
-        return masks, []
+        return masks, warnings
     return masks, [
+        *warnings,
         f"{len(unmasked)} of {len(images)} images have no mask of their own (no 'Mask' in a sidecar, "
-        f"no _mask of the same stem, no desc-brain_mask), the first being {unmasked[0].path.name}"
+        f"no _mask of the same stem, no desc-brain_mask), the first being {unmasked[0].path.name}",
     ]
 
 

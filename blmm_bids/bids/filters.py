@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from blmm_bids.bids.levels import maps_selection
 from blmm_bids.bids.names import ALIASES, INDEX_ENTITIES, LONG_NAME
 from blmm_bids.bids.selection import ANY, FILE_PARTS
 from blmm_bids.errors import ModelSpecError, NoMatchError
@@ -42,7 +43,7 @@ def _entity_filter(name: str, wanted: tuple[str | None, ...], *, said_as: str | 
         label = file.entities.get(name)
         if label in exact or (label is not None and ANY in exact):
             return True
-        return bool(numbers) and label is not None and int(label) in numbers
+        return bool(numbers & _numbers([label]))
 
     return _Filter(said_as or name, wanted, lambda file: file.entities.get(name), keeps)
 
@@ -83,7 +84,7 @@ def select_images(files: Iterable[BidsFile], selection: Selection) -> tuple[list
     -------
     images : list of BidsFile
     warnings : list of str
-        Labels that were asked for and that no image has.
+        Filters of Input that are set aside; labels that were asked for and that no image has.
 
     Raises
     ------
@@ -92,8 +93,9 @@ def select_images(files: Iterable[BidsFile], selection: Selection) -> tuple[list
     NoMatchError
         Nothing is left; the message says which filter is to blame and what there is.
     """
-    selection = selection.with_defaults()
     files = tuple(files)
+    selection, notices = maps_selection(selection, files)
+    selection = selection.with_defaults()
     extensions = set(selection.extension)
     images = [file for file in files if file.extension in extensions and _is_image(file, selection)]
     if not images:
@@ -106,7 +108,7 @@ def select_images(files: Iterable[BidsFile], selection: Selection) -> tuple[list
     kept = [file for file, blame in failed if not blame]
     if not kept:
         raise NoMatchError(_no_match_message(filters, failed))
-    return kept, _absent_labels(filters, images)
+    return kept, [*notices, *_absent_labels(filters, images)]
 
 
 def _is_image(file: BidsFile, selection: Selection) -> bool:

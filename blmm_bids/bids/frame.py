@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from blmm_bids.bids.names import entity_rank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from blmm_bids.bids.join import Column
     from blmm_bids.bids.layout import BidsFile
@@ -61,7 +62,7 @@ class Frame:
     warnings: tuple[str, ...]
 
 
-def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
+def build_frame(images: Sequence[BidsFile], columns: Sequence[Column], preferred: str = "") -> Frame:
     """Put entities and columns side by side.
 
     Entities keep their bare name. A column has it too where no entity and no other table claims it,
@@ -73,6 +74,8 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
         One a row.
     columns : sequence of Column
         With a value per image.
+    preferred : str
+        A table whose columns keep their bare name whatever other tables have.
     """
     entities = tuple(sorted({name for image in images for name in image.entities}, key=entity_rank))
     data: dict[str, Values] = {
@@ -88,15 +91,19 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
     unlisted: dict[str, tuple[int, ...]] = {}
     facts = {name: ColumnFacts() for name in entities}
     warnings: list[str] = []
+    shadowed: list[str] = []
     for name, owned in owners.items():
         usable = [column for column in owned if column.fault is None]
+        bare = next((column for column in owned if len(owned) == 1 or column.table == preferred), None)
         if name in entities:
             names = ", ".join(column.qualified for column in owned)
             warnings.append(f"'{name}' alone means the images' entity; the tables' column is {names}")
-        elif len(owned) > 1 and usable:
+        elif bare is not None:
+            shadowed += [column.qualified for column in owned if column is not bare]
+        elif usable:
             ambiguous[name] = tuple(column.qualified for column in usable)
         for column in owned:
-            key = column.qualified if len(owned) > 1 or name in entities else name
+            key = name if column is bare and name not in entities else column.qualified
             if column.fault is not None:
                 unusable[column.qualified] = unusable[key] = column.fault
             else:
@@ -109,6 +116,11 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
                     column.table, column.reason, column.notices, column.mismatch, column.suspects
                 )
                 data[key] = _series(column)
+    if shadowed:
+        warnings.append(
+            f"{len(shadowed)} column(s) of other tables have the name of one of the table of images, which "
+            f"is the one meant; the others are {', '.join(shadowed)}"
+        )
     table = pd.DataFrame(data, index=pd.RangeIndex(len(images)))
     levels = {
         str(name): tuple(series.cat.categories)
@@ -118,6 +130,14 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column]) -> Frame:
     return Frame(
         table, entities, ambiguous, qualified, unusable, mixed, unlisted, levels, facts, tuple(warnings)
     )
+
+
+def facts_by_path(frame: Frame, paths: Sequence[Path]) -> dict[str, ColumnFacts]:
+    """Facts of the columns with images, which rows may leave, in place of rows."""
+    return {
+        name: replace(facts, suspects={paths[row]: word for row, word in facts.suspects.items()})
+        for name, facts in frame.facts.items()
+    }
 
 
 def _series(column: Column) -> Values:

@@ -84,14 +84,14 @@ def join_tables(
     columns : list of Column
         Those with a fault keep their place, without being usable.
     unread : list of str
-        Tables that could not be read, one sentence each.
+        Tables that could not be read, and why.
     """
     columns: list[Column] = []
     unread: list[str] = []
     for table in tables:
-        faults, sentence = _faults(table, images)
-        if sentence:
-            unread.append(sentence)
+        faults, reason = _faults(table, images)
+        if reason:
+            unread.append(reason)
         matches = _matches(table, images)
         unlisted = tuple(image for image, rows in enumerate(matches) if not rows)
         mismatch = _mismatch(table, images) if unlisted else ""
@@ -114,7 +114,7 @@ def join_tables(
 
 
 def _faults(table: Table, images: Sequence[BidsFile]) -> tuple[dict[str, BlmmError], str]:
-    """Columns that a file which could not be read may have, and a sentence on such files."""
+    """Columns that a file which could not be read may have, and what to say of such files."""
     concerned = [fault for fault in table.faults if _concerns(fault, images)]
     faults: dict[str, BlmmError] = {}
     for fault in concerned:
@@ -123,8 +123,8 @@ def _faults(table: Table, images: Sequence[BidsFile]) -> tuple[dict[str, BlmmErr
     whole = [fault for fault in concerned if fault.is_whole]
     if not whole:
         return faults, ""
-    files = f"{len(whole)} files of it" if len(whole) > 1 else "it"
-    return faults, f"the table '{table.name}' is left out, for {files} could not be read: {whole[0].error}"
+    more = f"; and {len(whole) - 1} files more" if len(whole) > 1 else ""
+    return faults, f"'{table.name}' ({str(whole[0].error).removesuffix('.')}{more})"
 
 
 def _concerns(fault: Fault, images: Sequence[BidsFile]) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from blmm_bids.bids.layout import IMAGE_EXTENSIONS
+from blmm_bids.bids.names import long_name
 from blmm_bids.bids.roots import read_json
 from blmm_bids.errors import InvalidBIDSError, MissingInputError
 
@@ -85,21 +86,36 @@ class MaskFinder:
         Datasets by name, for BIDS URIs.
     files : sequence of BidsFile
         All files of the datasets that hold images.
+    mask_filter : mapping of str to tuple of str, optional
+        Entities and labels, as ``Options.Mask`` of a model spec has them: masks that have these, and no other
+        entities than the image's besides, come before all others.
     """
 
-    def __init__(self, roots: Sequence[Root], files: Sequence[BidsFile]) -> None:
+    def __init__(
+        self,
+        roots: Sequence[Root],
+        files: Sequence[BidsFile],
+        mask_filter: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
         self._roots = {root.path: root for root in roots}
         self._named = {root.name: root.path for root in roots}
         self._sidecars = Sidecars(files)
         masks = [file for file in files if file.suffix == "mask" and file.extension in IMAGE_EXTENSIONS]
         self._beside: dict[str, list[_MaskFile]] = defaultdict(list)
         self._brain: dict[str | None, list[_MaskFile]] = defaultdict(list)
+        self._filter = {long_name(key): labels for key, labels in (mask_filter or {}).items()}
+        self.n_unfiltered = 0
+        self._named_masks: dict[str | None, list[_MaskFile]] = defaultdict(list)
         for file in masks:
             about = _MaskFile(file, frozenset(_without(file.entities, {"node"}).items()))
             self._beside[file.folder].append(about)
+            subject = file.entities.get("subject")
             if file.entities.get("desc") == "brain":
                 bare = frozenset(_without(file.entities, {"node", "desc"}).items())
-                self._brain[file.entities.get("subject")].append(_MaskFile(file, bare))
+                self._brain[subject].append(_MaskFile(file, bare))
+            if self._filter and all(file.entities.get(key) in labels for key, labels in self._filter.items()):
+                rest = frozenset(_without(file.entities, {"node", *self._filter}).items())
+                self._named_masks[subject].append(_MaskFile(file, rest))
         brain = [mask.file for group in self._brain.values() for mask in group]
         self._names_space = {mask.root for mask in brain if _SPATIAL & mask.entities.keys()}
         self._has_functional = {mask.root for mask in brain if mask.datatype == "func"}
@@ -114,12 +130,16 @@ class MaskFinder:
         InvalidBIDSError
             The sidecar's ``Mask`` is no path.
         """
+        if self._filter:
+            if chosen := self._subset_masks(self._named_masks, image):
+                return chosen
+            self.n_unfiltered += 1
         declared = self._sidecars.lookup(image, "Mask")
         if declared is not None and declared[0] not in (None, "", []):
             value, sidecar = declared
             values = value if isinstance(value, list) else [value]
             return tuple(dict.fromkeys(self._resolve(each, sidecar, image) for each in values))
-        return self._same_stem(image) or self._brain_masks(image)
+        return self._same_stem(image) or self._subset_masks(self._brain, image)
 
     def _resolve(self, value: object, sidecar: Path, image: BidsFile) -> Path:
         if not isinstance(value, str):
@@ -160,9 +180,12 @@ class MaskFinder:
         shared = _without(image.entities, {"node", *_STATISTIC}).items()
         return tuple(sorted(mask.file.path for mask in beside if mask.entities == shared))
 
-    def _brain_masks(self, image: BidsFile) -> tuple[Path, ...]:
+    def _subset_masks(
+        self, masks: Mapping[str | None, Sequence[_MaskFile]], image: BidsFile
+    ) -> tuple[Path, ...]:
+        """Masks that have no other entities than the image's, but those that made them candidates."""
         own = image.entities.items()
-        candidates = (*self._brain.get(image.entities.get("subject"), ()), *self._brain.get(None, ()))
+        candidates = (*masks.get(image.entities.get("subject"), ()), *masks.get(None, ()))
         found = {
             mask.file.path
             for mask in candidates

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from blmm_bids.errors import ModelSpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 CONFIG_FILE: Final = Path(__file__).parent / "config" / "blmm.json"
 
@@ -209,8 +209,14 @@ def build_name(entities: Mapping[str, str], suffix: str, extension: str) -> str:
                 f"'{to_label(label)}' would do."
             )
             raise ModelSpecError(msg)
-    chunks = [f"{SHORT_NAME.get(name, name)}-{by_name[name]}" for name in sorted(by_name, key=entity_rank)]
+    ordered = sorted(by_name, key=_name_rank)
+    chunks = [f"{SHORT_NAME.get(name, name)}-{by_name[name]}" for name in ordered]
     return "_".join([*chunks, suffix]) + extension
+
+
+def _name_rank(name: str) -> tuple[float, str]:
+    """Place of an entity in a name: those that BIDS does not know stand before what the outputs are of."""
+    return float(_RANK.get(name, _RANK["contrast"] - 0.5)), name
 
 
 def to_label(text: str) -> str:
@@ -252,6 +258,23 @@ def unique_labels(names: Iterable[str]) -> dict[str, str]:
             )
             raise ModelSpecError(msg)
     return {name: label for label, name in owner.items()}
+
+
+def distinct_names(paths: Sequence[str]) -> list[str]:
+    """File names, and where several files have one name, the folders that tell them apart.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Paths with ``/``, or BIDS URIs.
+    """
+    names = [path.rpartition("/")[2] for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    parts = [path.split("/") for path in paths]
+    levels = zip(*parts, strict=False)
+    n_shared = next((depth for depth, found in enumerate(levels) if len(set(found)) > 1), 0)
+    return ["/".join(each[n_shared:]) for each in parts]
 
 
 def bids_uri(path: Path, root: Path, dataset_name: str = "") -> str:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from blmm_bids.errors import BlmmError
 
 # Set by whoever names an output, or by where a file lies: never part of a stem because inputs share them.
+_SHOWN: Final = 12
+# FitLins, too, takes these as constant where no name has them.
+_OPTIONAL: Final = frozenset({"run", "session"})
 _NOT_IN_STEM: Final = frozenset({"contrast", "param", "stat", "desc", "node"})
 
 
@@ -47,7 +50,7 @@ class Observations:
     unusable : mapping of str to BlmmError
         Columns that could not be read or joined -> why; they are absent from `table`.
     unread : tuple of str
-        Tables that could not be read, one sentence each.
+        Tables that could not be read, and why.
     mixed : mapping of str to str
         Columns of numbers and text, of text that looks like numbers or of dates, undeclared -> what they
         hold; qualified names too.
@@ -103,6 +106,23 @@ class Observations:
                 constant[name] = labels[0]
         return constant
 
+    def column_of(self, name: str) -> str | None:
+        """Column of `table` that a bare or qualified name (``participants.age``) stands for."""
+        if name in self.table.columns:
+            return name
+        return self.qualified.get(name)
+
+    def labels(self, name: str) -> list[str | None]:
+        """Values of a column as labels, 1.0 as ``1``; None where missing."""
+        return [
+            None
+            if pd.isna(value)
+            else str(int(value))
+            if isinstance(value, float) and value.is_integer()
+            else str(value)
+            for value in self.table[name].astype(object)
+        ]
+
     def take(self, rows: Sequence[int]) -> Observations:
         """Keep some rows, in the order given; categories that are left without a row go."""
         chosen = list(rows)
@@ -130,51 +150,88 @@ class Observations:
 def group_observations(
     observations: Observations, group_by: Sequence[str]
 ) -> list[tuple[dict[str, str], Observations]]:
-    """Split by the labels of GroupBy entities.
+    """Split by the labels of the variables in GroupBy.
 
     Parameters
     ----------
     observations : Observations
     group_by : sequence of str
-        Entities, by long or short name; none gives a single group without labels.
+        Entities, by long or short name, or columns of tables; none gives a single group without labels.
 
     Returns
     -------
     list of (dict of str to str, Observations)
-        Labels of each group and its images, sorted by the labels.
+        Labels of each group and its images, sorted by the labels. Images without a value of a column are in
+        no group: they are noted as dropped.
 
     Raises
     ------
     DataError
-        An entity is not one of the images', or some images lack it.
+        A name is neither an entity nor a column, or some images lack the entity.
     """
-    names = [long_name(name) for name in group_by]
-    if not names:
+    columns: dict[str, list[str | None]] = {}
+    constant: list[str] = []
+    for given in group_by:
+        name = _group_column(observations, given)
+        if name is None:
+            constant.append(given)
+        else:
+            columns[name] = observations.labels(name)
+    if constant:
+        warning = (
+            f"GroupBy names {' and '.join(constant)}, which no image has: read as one {constant[0]} for all"
+        )
+        observations = replace(observations, warnings=(*observations.warnings, warning))
+    for name, labels in columns.items():
+        missing = [row for row, label in enumerate(labels) if label is None]
+        if missing:
+            reason = f"{name}, which GroupBy names, is missing"
+            kept = observations.drop(missing, reason)
+            warning = f"{len(missing)} of {len(observations)} images are in no fit: {reason} for them"
+            return group_observations(replace(kept, warnings=(*kept.warnings, warning)), group_by)
+    if not columns:
         return [({}, observations)]
-    for name in names:
-        _check_group_entity(observations, name)
     rows_of: dict[tuple[str, ...], list[int]] = {}
-    columns = [observations.table[name].astype(object) for name in names]
-    for row, labels in enumerate(zip(*columns, strict=True)):
-        rows_of.setdefault(labels, []).append(row)
+    for row, values in enumerate(zip(*columns.values(), strict=True)):
+        rows_of.setdefault(tuple(str(value) for value in values), []).append(row)
     return [
-        (dict(zip(names, labels, strict=True)), observations.take(rows_of[labels]))
+        (dict(zip(columns, labels, strict=True)), observations.take(rows_of[labels]))
         for labels in sorted(rows_of)
     ]
 
 
-def _check_group_entity(observations: Observations, name: str) -> None:
-    if name not in observations.entities:
-        msg = (
-            f"GroupBy names '{name}', but the images have no such entity "
-            f"(they have {', '.join(observations.entities)}). Remove it or correct the name."
-        )
+def _group_column(observations: Observations, given: str) -> str | None:
+    """Column of a name in GroupBy; None for a run or session that no image has."""
+    name = long_name(given)
+    if name in observations.entities:
+        absent = observations.table[name].isna()
+        if absent.any():
+            first = observations.paths[int(absent.to_numpy().argmax())]
+            msg = (
+                f"GroupBy names '{name}', which {int(absent.sum())} of {len(observations)} images lack, "
+                f'the first being {first}. Leave these out with a filter ("{name}": "*" in Input).'
+            )
+            raise DataError(msg)
+        return name
+    column = observations.column_of(given)
+    if column is not None:
+        return column
+    if name in _OPTIONAL:
+        return None
+    if given in observations.ambiguous:
+        choice = " or ".join(observations.ambiguous[given])
+        msg = f"GroupBy names '{given}', which several tables have; write {choice}."
         raise DataError(msg)
-    absent = observations.table[name].isna()
-    if absent.any():
-        first = observations.paths[int(absent.to_numpy().argmax())]
-        msg = (
-            f"GroupBy names '{name}', which {int(absent.sum())} of {len(observations)} images lack, "
-            f'the first being {first}. Leave these out with a filter ("{name}": "*" in Input).'
-        )
+    if given in observations.unusable:
+        msg = f"GroupBy names '{given}', which cannot be a variable: {observations.unusable[given]}."
         raise DataError(msg)
+    columns = [str(each) for each in observations.table.columns if each not in observations.entities]
+    msg = (
+        f"GroupBy names '{given}', but the images have no such entity "
+        f"(they have {', '.join(observations.entities)}), and the tables no such column "
+        f"(they have {', '.join(columns[:_SHOWN]) or 'none'}). Remove it or correct the name."
+    )
+    near = [each for each in (*observations.entities, *columns) if each.casefold() == given.casefold()]
+    if near:
+        msg += f" Did you mean '{near[0]}'?"
+    raise DataError(msg)

@@ -10,8 +10,10 @@ from blmm_bids.bids.names import SHORT_NAME, long_name
 from blmm_bids.errors import MissingInputError, ModelSpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
+
+    from blmm_bids.bids.levels import MapSource
 
 ANY: Final = "*"
 
@@ -32,6 +34,11 @@ class Selection:
         ``.nii.gz`` and ``.nii`` where there is no extension.
     participant_label, exclude_participant_label, session_label : tuple of str
         With or without ``sub-`` and ``ses-``.
+    input_names : frozenset of str
+        Long names of the filters that come from the model spec's Input alone.
+    sources : tuple of MapSource
+        Lower nodes whose maps are wanted; Input is about what the lowest of them reads. Empty: it is about
+        the images.
     """
 
     entities: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
@@ -41,6 +48,8 @@ class Selection:
     exclude_participant_label: tuple[str, ...] = ()
     session_label: tuple[str, ...] = ()
     datatype: tuple[str, ...] = ()
+    input_names: frozenset[str] = frozenset()
+    sources: tuple[MapSource, ...] = ()
 
     def with_defaults(self) -> Selection:
         """Fill in what is taken where nothing is said, and spell every name and label in one way."""
@@ -119,8 +128,19 @@ def selection_from_input(
     participant_label: Sequence[str] = (),
     exclude_participant_label: Sequence[str] = (),
     session_label: Sequence[str] = (),
+    filtered: Collection[str] = (),
+    sources: Sequence[MapSource] = (),
 ) -> Selection:
     """Make a `Selection` of an Input block (see `merge_filters`).
+
+    Parameters
+    ----------
+    input_block : mapping
+    participant_label, exclude_participant_label, session_label : sequence of str
+    filtered : collection of str
+        Keys that the command line or a filter file set, which are about the images whatever the spec's nodes.
+    sources : sequence of MapSource
+        Lower nodes whose maps are wanted.
 
     Raises
     ------
@@ -138,6 +158,8 @@ def selection_from_input(
         tuple(exclude_participant_label),
         tuple(session_label),
         parts["datatype"],
+        frozenset(map(long_name, input_block)) - frozenset(map(long_name, filtered)),
+        tuple(sources),
     )
 
 

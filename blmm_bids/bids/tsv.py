@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from blmm_bids.bids.encodings import BY_BYTES, decode
 from blmm_bids.errors import BlmmError, InvalidBIDSError, MissingInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+_MARKS: Final = {"commas": ",", "semicolons": ";", "blanks": " "}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,51 @@ def read_tsv(path: Path, encoding: str = BY_BYTES) -> Tsv:
     MissingInputError
         The file cannot be read.
     """
-    text, notice = decode(_bytes_of(path), encoding, str(path))
+    return _as_table(path, *_text_of(path, encoding), lambda line: line.split("\t"))
+
+
+def read_any_table(path: Path, encoding: str = BY_BYTES) -> tuple[Tsv, str]:
+    """Read a table whose cells are between tabs, commas, semicolons or blanks, as its header shows.
+
+    Parameters
+    ----------
+    path, encoding
+        As for `read_tsv`.
+
+    Returns
+    -------
+    table : Tsv
+    separator : str
+        What is between the cells, in words; empty for tabs.
+
+    Raises
+    ------
+    InvalidBIDSError, MissingInputError
+        As for `read_tsv`.
+    """
+    text, notice = _text_of(path, encoding)
+    separator = _separator(_header_of(text))
+    if not separator:
+        return _as_table(path, text, notice, lambda line: line.split("\t")), ""
+    if separator == "blanks":
+        # A table that stood in a script may still have the script's line ends.
+        return _as_table(path, text, notice, lambda line: line.rstrip(" \\").split()), separator
+    mark = _MARKS[separator]
+    return (
+        _as_table(path, text, notice, lambda line: next(csv.reader([line], delimiter=mark), [])),
+        separator,
+    )
+
+
+def _separator(header: str) -> str:
+    if "\t" in header:
+        return ""
+    return next((words for words, mark in _MARKS.items() if mark in header.strip()), "")
+
+
+def _as_table(path: Path, text: str, notice: str, cells_of: Callable[[str], list[str]]) -> Tsv:
     numbered = [
-        (number, [_unquoted(cell) for cell in line.split("\t")])
+        (number, [_unquoted(cell) for cell in cells_of(line)])
         for number, line in enumerate(_lines(text), start=1)
         if line.strip()
     ]
@@ -89,24 +134,27 @@ def read_tsv(path: Path, encoding: str = BY_BYTES) -> Tsv:
 def read_header(path: Path, encoding: str = BY_BYTES) -> tuple[str, ...]:
     """Names of a table's columns as far as they can be read, for a table that cannot be read as a whole."""
     try:
-        raw = _bytes_of(path)
-        try:
-            text, _ = decode(raw, encoding, str(path))
-        except BlmmError:
-            text = raw.decode("utf-8", errors="replace")
-    except BlmmError:
+        text, _ = _text_of(path, encoding)
+    except MissingInputError:
         return ()
-    first = next((line for line in _lines(text) if line.strip()), "")
-    names = [_unquoted(cell) for cell in first.split("\t")]
+    except BlmmError:
+        text = path.read_bytes().decode("utf-8", errors="replace")
+    names = [_unquoted(cell) for cell in _header_of(text).split("\t")]
     return tuple(dict.fromkeys(name for name in names if name)) if len(names) > 1 else ()
 
 
-def _bytes_of(path: Path) -> bytes:
+def _text_of(path: Path, encoding: str) -> tuple[str, str]:
+    """Text of a file, and what was guessed of its encoding."""
     try:
-        return path.read_bytes()
+        raw = path.read_bytes()
     except OSError as error:
         msg = f"{path} cannot be read ({error.strerror}). If it is a datalad link, run 'datalad get' on it."
         raise MissingInputError(msg) from error
+    return decode(raw, encoding, str(path))
+
+
+def _header_of(text: str) -> str:
+    return next((line for line in _lines(text) if line.strip()), "")
 
 
 def _lines(text: str) -> list[str]:
@@ -122,12 +170,9 @@ def _unquoted(cell: str) -> str:
 
 
 def _check_header(path: Path, number: int, header: Sequence[str]) -> None:
-    if len(header) > 1:
-        return
-    for sign, name in ((",", "commas"), (";", "semicolons"), (" ", "blanks")):
-        if sign in header[0]:
-            msg = f"{path}, line {number}: the header has {name} and no tab. Save the table tab-separated."
-            raise InvalidBIDSError(msg)
+    if len(header) == 1 and (separator := _separator(header[0])):
+        msg = f"{path}, line {number}: the header has {separator} and no tab. Save the table tab-separated."
+        raise InvalidBIDSError(msg)
 
 
 def _line(path: Path, header: Sequence[str], number: int, cells: list[str]) -> Line:

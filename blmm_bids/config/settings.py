@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from blmm_bids.bids.dataset import DatasetOptions
+from blmm_bids.bids.dataset import DatasetOptions, MapSource
+from blmm_bids.bids.image_table import named_folders
 from blmm_bids.bids.selection import Selection, merge_filters, selection_from_input
 from blmm_bids.cluster import ClusterOptions
 from blmm_bids.design.contrast_spec import ContrastSpec
+from blmm_bids.design.references import with_references
 from blmm_bids.design.spec import ModelSpec
 from blmm_bids.errors import UsageError
 from blmm_bids.stats.thresholds import Threshold
@@ -56,8 +58,8 @@ class MaskOptions:
         Smallest share of the images a voxel needs, 0 to 1.
     data_mask_threshold : float or None
         Values below are missing.
-    zeros : {"missing", "data"}
-        What an exact 0 is.
+    zeros : {"auto", "missing", "data"} or None
+        What an exact 0 is; ``auto`` goes by the kind of map.
     affine_tolerance : float
         mm at the corners of the volume by which images may lie apart.
     """
@@ -67,7 +69,7 @@ class MaskOptions:
     min_n: int | None = None
     min_percent: float | None = None
     data_mask_threshold: float | None = None
-    zeros: Literal["missing", "data"] = "missing"
+    zeros: Literal["auto", "missing", "data"] | None = None
     affine_tolerance: float = 1e-3
 
 
@@ -106,6 +108,8 @@ class Settings:
         The rooms' options.
     contrasts : tuple of ContrastSpec
         Added to every node (``--contrast``).
+    references : mapping of str to str
+        Reference levels of variables, in every node that has them (``--reference``).
     output_level : {"minimal", "default", "full"}
         Which maps are written.
     output_series : tuple of {"ranef", "residuals"}
@@ -128,6 +132,7 @@ class Settings:
     masks: MaskOptions = field(default_factory=MaskOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     contrasts: tuple[ContrastSpec, ...] = ()
+    references: Mapping[str, str] = field(default_factory=dict)
     output_level: OutputLevel = "default"
     output_series: tuple[OutputSeries, ...] = ()
     threshold: Threshold = field(default_factory=Threshold)
@@ -135,26 +140,30 @@ class Settings:
     validate: bool = False
     command: tuple[str, ...] = ()
 
-    @property
-    def selection(self) -> Selection:
-        """Input block and filters as one selection."""
+    def selection(self, sources: Sequence[MapSource] = ()) -> Selection:
+        """Join the Input block and the filters, for a node that reads the maps of some lower nodes."""
         return selection_from_input(
             merge_filters(self.spec.input, *self.filters.entities),
             participant_label=self.filters.participant_label,
             exclude_participant_label=self.filters.exclude_participant_label,
             session_label=self.filters.session_label,
+            filtered=merge_filters({}, *self.filters.entities),
+            sources=sources,
         )
 
     @property
     def nodes(self) -> tuple[Any, ...]:
-        """The spec's nodes with the command line's contrasts."""
-        return tuple(replace(node, contrasts=(*node.contrasts, *self.contrasts)) for node in self.spec.nodes)
+        """The spec's nodes with the command line's contrasts and reference levels."""
+        nodes = with_references(self.spec.nodes, self.references)
+        return tuple(replace(node, contrasts=(*node.contrasts, *self.contrasts)) for node in nodes)
 
     @property
     def worker_paths(self) -> tuple[Path, ...]:
-        """Directories that workers read and write: the datasets, OUTPUT_DIR and the working directory."""
+        """Directories that workers read and write: of the images, OUTPUT_DIR and the working directory."""
         datasets = (self.dataset.bids_dir, *(path for _, path in self.dataset.derivatives))
-        return (*datasets, self.output_dir, self.work.work_dir)
+        table, encoding = self.dataset.images_tsv, self.dataset.table_encoding
+        named = named_folders(table, self.dataset.bids_dir, encoding) if table else ()
+        return (*datasets, *named, self.output_dir, self.work.work_dir)
 
     def as_mapping(self) -> dict[str, Any]:
         """Give the settings as JSON can hold them, for ``logs/settings.json``; a path is its name alone."""
@@ -164,9 +173,11 @@ class Settings:
             "OutputLevel": self.output_level,
             "OutputSeries": list(self.output_series),
             "InputMasks": self.dataset.input_masks,
+            **({"Images": self.dataset.images_tsv.name} if self.dataset.images_tsv else {}),
             "Cluster": {"Backend": self.cluster.backend},
             "Threshold": _plain(self.threshold),
             "Contrasts": [_plain(contrast) for contrast in self.contrasts],
+            "Reference": _plain(self.references),
         }
 
 

@@ -25,7 +25,15 @@ from blmm_bids.design.columns import (
 )
 from blmm_bids.design.contrasts import build_contrasts
 from blmm_bids.design.faults import Origin, TableFaults
-from blmm_bids.design.formula import INTERCEPT, ModelMatrix, ParsedFormula, model_matrix, parse_formula
+from blmm_bids.design.formula import (
+    INTERCEPT,
+    ModelMatrix,
+    ParsedFormula,
+    model_matrix,
+    parse_formula,
+)
+from blmm_bids.design.label_like import label_like_warnings
+from blmm_bids.design.references import checked_references, reference_of
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.design.transforms import apply_instructions, copied_columns, input_columns, replaced_words
 from blmm_bids.errors import DataError, ModelSpecError
@@ -47,7 +55,7 @@ class VariableInfo:
     levels : tuple of str
         Levels over the images that are used; empty for numbers, the first and the last of dates.
     reference : str or None
-        First level, that of treatment coding.
+        Level that treatment coding compares the others with; None where there is no such level.
     counts : tuple of int
         Images of each level.
     n_missing : int
@@ -137,12 +145,29 @@ class _Parts:
         return tuple(dict.fromkeys(names))
 
     @property
-    def covariates(self) -> tuple[str, ...]:
-        """Every column that the model takes as it is, neither coded by C() nor a grouping factor."""
+    def taken(self) -> tuple[str, ...]:
+        """Every column that enters X or a random effect."""
         names = list(self.fixed.covariates)
         for _, effects in self.bars:
             names += effects.covariates
-        return tuple(name for name in dict.fromkeys(names) if name not in self.coded)
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """Every column that the model takes as it is, neither coded by C() nor a grouping factor."""
+        return tuple(name for name in self.taken if name not in self.coded)
+
+    @property
+    def plain(self) -> frozenset[str]:
+        """Columns of the fixed part that no function takes."""
+        factors = self.fixed.factors.values()
+        inside = {name for each in factors if not isinstance(each, str) for name in each.variables}
+        return frozenset(each for each in factors if isinstance(each, str)) - inside
+
+    @property
+    def slopes(self) -> frozenset[str]:
+        """Columns that have a random slope."""
+        return frozenset(name for _, effects in self.bars for name in effects.covariates)
 
     @property
     def dates(self) -> frozenset[str]:
@@ -211,16 +236,17 @@ def build_design(
     replaced = replaced_words(node.transformations)
     first = copied_columns(node.transformations)
     faults.refuse_mixed(first.get(name, name) for name in parts.covariates if name not in replaced)
-    fitted = _fitted_rows(node, parts.used, table, ambiguous, faults)
+    fitted = _fitted_rows(node, parts, table, ambiguous, faults)
     still_text = [name for name in parts.covariates if is_categorical(fitted.variables[name])]
     faults.refuse_mixed(name for name in still_text if name in replaced)
     n_obs = len(fitted.rows)
 
     # 2. Columns.
     matrix = model_matrix(parts.fixed, fitted.variables, n_obs)
-    terms = tuple(
-        term for bar, effects in parts.bars for term in _random_terms(bar, effects, fitted.variables)
-    )
+    random = [
+        (bar, effects) for bar, formula in parts.bars for effects in _effects(bar, formula, fitted.variables)
+    ]
+    terms = tuple(_random_term(bar, effects, fitted.variables) for bar, effects in random)
 
     # 3. Checks.
     warnings = _check(node, parts, fitted, matrix, terms)
@@ -234,7 +260,9 @@ def build_design(
         rows=fitted.rows,
         dropped=fitted.dropped,
         contrasts=contrasts,
-        variables=tuple(_describe_variables(parts, fitted, faults)),
+        variables=tuple(
+            _describe_variables(parts, fitted, faults, matrix, [effects for _, effects in random])
+        ),
         warnings=tuple(warnings),
         formula_text=node.formula_text,
         fixef_terms=matrix.terms,
@@ -244,7 +272,7 @@ def build_design(
 
 def _fitted_rows(
     node: NodeSpec,
-    used: Sequence[str],
+    parts: _Parts,
     table: pd.DataFrame,
     ambiguous: Mapping[str, tuple[str, ...]],
     faults: TableFaults,
@@ -253,7 +281,7 @@ def _fitted_rows(
     if table.empty:
         msg = "no image is left to fit"
         raise DataError(msg)
-    instructions = node.transformations
+    instructions, used = node.transformations, parts.used
     read = tuple(dict.fromkeys([*used, *input_columns(instructions)]))
     known = {*map(str, table.columns), *ambiguous}
     faults.refuse_unusable(read, known)
@@ -286,6 +314,12 @@ def _fitted_rows(
             "are fitted"
         )
         raise DataError(msg)
+    if node.references:
+        factors = {name for each in instructions if each.name == "Factor" for name in each.inputs}
+        references = checked_references(
+            node.references, variables, parts.taken, parts.coded, factors - set(parts.used)
+        )
+        variables = Variables(kept, ambiguous, references)
     return _Rows(variables, rows, tuple(sorted(reasons.items())), n_missing, read)
 
 
@@ -298,10 +332,8 @@ def _missing(used: Iterable[str], variables: Variables) -> dict[int, list[str]]:
     return missing
 
 
-def _random_terms(bar: Bar, effects: ParsedFormula, variables: Variables) -> list[RandomTerm]:
-    """Make one term of a bar, or one a formula term where the bar is ``||``."""
-    refs, levels = group_codes([variables[name] for name in bar.group_names])
-    group = ":".join(bar.group_names)
+def _effects(bar: Bar, effects: ParsedFormula, variables: Variables) -> Iterable[ModelMatrix]:
+    """Compute the effects of a bar, those of each formula term apart where the bar is ``||``."""
     formulas = [effects]
     if not bar.correlated:
         # As lme4's expandDoubleVert: each term alone, so a categorical gets all its levels' columns.
@@ -309,10 +341,12 @@ def _random_terms(bar: Bar, effects: ParsedFormula, variables: Variables) -> lis
             ParsedFormula(effects.text, (term,), {name: effects.factors[name] for name in term})
             for term in effects.terms
         ]
-    return [
-        RandomTerm(group, levels, refs, matrix.values, matrix.columns)
-        for matrix in (model_matrix(formula, variables, variables.n_obs) for formula in formulas)
-    ]
+    return [model_matrix(formula, variables, variables.n_obs) for formula in formulas]
+
+
+def _random_term(bar: Bar, effects: ModelMatrix, variables: Variables) -> RandomTerm:
+    refs, levels = group_codes([variables[name] for name in bar.group_names])
+    return RandomTerm(":".join(bar.group_names), levels, refs, effects.values, effects.columns)
 
 
 def _check(
@@ -326,11 +360,14 @@ def _check(
     groups = [bar.group_names for bar, _ in parts.bars]
     warnings += checks.lone_level_warnings(fitted.variables, covariates, groups)
     warnings += checks.unsplit_warnings(fitted.variables, covariates, parts.fixed.splits, groups)
+    warnings += label_like_warnings(fitted.variables, parts.covariates, parts.plain, parts.slopes)
     return warnings
 
 
-def _describe_variables(parts: _Parts, fitted: _Rows, faults: TableFaults) -> Iterable[VariableInfo]:
-    covariates = {*parts.fixed.variables, *(name for _, effects in parts.bars for name in effects.variables)}
+def _describe_variables(
+    parts: _Parts, fitted: _Rows, faults: TableFaults, fixed: ModelMatrix, random: Sequence[ModelMatrix]
+) -> Iterable[VariableInfo]:
+    covariates = {*parts.taken, *parts.dates}
     for name in parts.used:
         values = fitted.variables[name]
         n_missing = fitted.n_missing[name]
@@ -351,6 +388,7 @@ def _describe_variables(parts: _Parts, fitted: _Rows, faults: TableFaults) -> It
         info = replace(info, levels=levels, counts=counts)
         if name in covariates:
             reason = "C() in the formula" if name in parts.coded else origin.reason
-            yield replace(info, kind="categorical", reference=levels[0], reason=reason)
+            reference = reference_of(name, fixed.coded, [each for part in random for each in part.coded])
+            yield replace(info, kind="categorical", reference=reference, reason=reason)
         else:
             yield replace(info, kind="grouping", reason="grouping factor")

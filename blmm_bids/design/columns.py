@@ -12,6 +12,17 @@ from pandas.api import types as pdt
 
 from blmm_bids.errors import DataError, ModelSpecError
 
+REFERENCE = "reference"
+"""Key in a column's ``attrs``: the level that stands first, wherever the column's labels are coded."""
+
+_KEY_ENTITIES = {
+    **dict.fromkeys(("participant", "participants", "sub", "subj", "subject", "subjects"), "subject"),
+    **dict.fromkeys(("ses", "sess", "session", "sessions"), "session"),
+    "run": "run",
+    "task": "task",
+    "acq": "acquisition",
+}
+
 
 def label(value: object) -> str:
     """Write a value as a level's label; 1.0 is ``"1"``, since a gap turns integers into floats."""
@@ -41,13 +52,20 @@ def numeric_values(column: pd.Series, name: str) -> pd.Series:
 
 
 def categorical_values(column: pd.Series) -> pd.Series:
-    """Return labels as a Categorical: levels that occur, alphabetical, or by size where they are numbers."""
+    """Return labels as a Categorical: levels that occur, alphabetical, or by size where they are numbers.
+
+    A level that the column's ``attrs`` name as `REFERENCE` comes before the others.
+    """
     present = column.dropna()
     is_number = pdt.is_numeric_dtype(column.dtype)
     levels = sorted(present.unique(), key=float if is_number else str)
     labels = list(dict.fromkeys(label(level) for level in levels))
+    if (reference := column.attrs.get(REFERENCE)) in labels:
+        labels = [reference, *(name for name in labels if name != reference)]
     as_text = column.map(label, na_action="ignore").astype(object)
-    return pd.Series(pd.Categorical(as_text, categories=labels), index=column.index, name=column.name)
+    coded = pd.Series(pd.Categorical(as_text, categories=labels), index=column.index, name=column.name)
+    coded.attrs.update(column.attrs)
+    return coded
 
 
 def model_values(column: pd.Series, name: str) -> pd.Series:
@@ -80,11 +98,19 @@ class Variables(Mapping[str, pd.Series]):
         One row an observation.
     ambiguous : mapping of str to tuple of str
         Names found in several tables, to their qualified names.
+    references : mapping of str to str, optional
+        Columns to the level that comes first in each.
     """
 
-    def __init__(self, table: pd.DataFrame, ambiguous: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        ambiguous: Mapping[str, tuple[str, ...]],
+        references: Mapping[str, str] | None = None,
+    ) -> None:
         self._table = table.reset_index(drop=True)
         self._ambiguous = ambiguous
+        self._references = references or {}
         self._values: dict[str, pd.Series] = {}
 
     def __getitem__(self, name: str) -> pd.Series:
@@ -97,7 +123,11 @@ class Variables(Mapping[str, pd.Series]):
         """
         if name not in self._values:
             self.require(name)
-            self._values[name] = model_values(self._table[name], name)
+            values = model_values(self._table[name], name)
+            if name in self._references:
+                values.attrs[REFERENCE] = self._references[name]
+                values = categorical_values(values) if is_categorical(values) else values
+            self._values[name] = values
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -139,7 +169,15 @@ class Variables(Mapping[str, pd.Series]):
             raise ModelSpecError(msg)
         names = [str(column) for column in self._table.columns]
         msg = f"{where} uses '{name}', absent from the tables (has {enumerate_names(names)})"
-        raise ModelSpecError(msg + did_you_mean(name, [*names, *self._ambiguous]))
+        entity = _entity_of_key(name)
+        hint = f"; write '{entity}'" if entity in names else did_you_mean(name, [*names, *self._ambiguous])
+        raise ModelSpecError(msg + hint)
+
+
+def _entity_of_key(name: str) -> str | None:
+    """Name the entity that a key column or its short form stands for: ``participant_id`` is ``subject``."""
+    bare = name.casefold().rpartition(".")[2].replace("_", "").removesuffix("label").removesuffix("id")
+    return _KEY_ENTITIES.get(bare)
 
 
 def group_codes(columns: Sequence[pd.Series]) -> tuple[NDArray[np.int64], tuple[str, ...]]:

@@ -41,7 +41,7 @@ class TableFaults:
     unusable : mapping of str to BlmmError
         Columns that could not be read or joined, and are no columns of the table -> why.
     unread : sequence of str
-        Tables that could not be read, one sentence each.
+        Tables that could not be read, and why.
     origins : mapping of str to Origin
         Where columns come from.
     notices : mapping of str to sequence of str
@@ -91,8 +91,8 @@ class TableFaults:
         if absent and self.unread:
             hint = did_you_mean(absent[0], known)
             msg = (
-                f"the model uses '{absent[0]}', absent from the tables that could be read{hint}. But "
-                f"{'; '.join(self.unread)}"
+                f"the model uses '{absent[0]}', absent from the tables that could be read{hint}. Not "
+                f"read: {'; '.join(self.unread)}"
             )
             raise ModelSpecError(msg)
 
@@ -132,9 +132,10 @@ class TableFaults:
 
     def said_of(self, names: Iterable[str]) -> list[str]:
         """Say, once each, what was guessed of columns that are used, and which tables could not be read."""
-        return list(
-            dict.fromkeys([*(text for name in names for text in self.notices.get(name, ())), *self.unread])
-        )
+        said = dict.fromkeys(text for name in names for text in self.notices.get(name, ()))
+        if self.unread:
+            said[f"could not be read, and no model uses them: {'; '.join(self.unread)}"] = None
+        return list(said)
 
     def refuse_mixed(self, covariates: Iterable[str]) -> None:
         """Refuse numbers and text in one covariate: text among ages would make of each age a category.

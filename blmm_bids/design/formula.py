@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from formulaic import Formula
+from formulaic import Formula, ModelSpec
 from formulaic.errors import FormulaicError
 from formulaic.materializers import PandasMaterializer
 from formulaic.materializers.types import FactorValues
 from formulaic.parser import DefaultFormulaParser
 from formulaic.parser.types import ASTNode, Factor, Term
+from formulaic.transforms.contrasts import SASContrasts, TreatmentContrasts
 from numpy.typing import NDArray
 
 from blmm_bids.design.expressions import Expression, evaluate, parse_expression
@@ -87,6 +88,29 @@ class ParsedFormula:
         )
 
 
+@dataclass(frozen=True)
+class CodedFactor:
+    """How the matrix has a categorical factor.
+
+    Attributes
+    ----------
+    name : str
+        Factor: ``"sex"``, ``"C(session, Treatment('pre'))"``.
+    variable : str
+        Column of the table that it codes.
+    levels : tuple of str
+        In the order of the coding.
+    reference : str or None
+        Level without a column, with which treatment coding compares the others; None where each level has a
+        column (no intercept), and with codings that have no such level.
+    """
+
+    name: str
+    variable: str
+    levels: tuple[str, ...]
+    reference: str | None
+
+
 @dataclass(frozen=True, eq=False)
 class ModelMatrix:
     """A model matrix with its names.
@@ -99,11 +123,14 @@ class ModelMatrix:
         formulaic's names, verbatim.
     terms : mapping of str to tuple of str
         Term name (``"age:sex"``; ``"Intercept"``) to the names of its columns.
+    coded : tuple of CodedFactor
+        The categorical factors.
     """
 
     values: NDArray[np.float64]
     columns: tuple[str, ...]
     terms: Mapping[str, tuple[str, ...]]
+    coded: tuple[CodedFactor, ...] = ()
 
 
 def parse_formula(text: str) -> ParsedFormula:
@@ -190,7 +217,27 @@ def model_matrix(formula: ParsedFormula, columns: Mapping[str, pd.Series], n_obs
     _check_finite(formula, X, names)
     structure = zip(formula.terms, matrix.model_spec.structure, strict=True)
     by_term = {":".join(term) or INTERCEPT: tuple(str(c) for c in part.columns) for term, part in structure}
-    return ModelMatrix(X, names, by_term)
+    return ModelMatrix(X, names, by_term, tuple(_coded_factors(formula, matrix.model_spec)))
+
+
+def _coded_factors(formula: ParsedFormula, spec: ModelSpec) -> Iterator[CodedFactor]:
+    """Read off what formulaic did with the categorical factors."""
+    reduced = {
+        factor.factor.expr
+        for term in spec.structure or ()
+        for scoped in term.scoped_terms
+        for factor in scoped.factors
+        if factor.reduced
+    }
+    for factor, state in spec.factor_contrasts.items():
+        expression = formula.factors[factor.expr]
+        variable = expression if isinstance(expression, str) else expression.variables[0]
+        levels = tuple(str(level) for level in state.levels)
+        reference: str | None = None
+        if factor.expr in reduced and isinstance(state.contrasts, TreatmentContrasts):
+            base, is_last = state.contrasts.base, isinstance(state.contrasts, SASContrasts)
+            reference = str(base) if base in state.levels else levels[-1 if is_last else 0]
+        yield CodedFactor(factor.expr, variable, levels, reference)
 
 
 def _factor(text: str, token: Token) -> tuple[str, Expression | str]:

@@ -15,7 +15,7 @@ from formulaic.transforms import basis_spline, cyclic_cubic_spline, natural_cubi
 from formulaic.transforms import contrasts as codings
 from numpy.typing import NDArray
 
-from blmm_bids.design.columns import categorical_values, group_codes, is_categorical, label
+from blmm_bids.design.columns import REFERENCE, categorical_values, group_codes, is_categorical, label
 from blmm_bids.design.dates import DAYS_OF_A_YEAR, day_numbers
 from blmm_bids.errors import ModelSpecError
 
@@ -35,10 +35,14 @@ class Coding:
         The coding itself.
     base : str or None
         Reference level to be checked against the levels there are.
+    name : str
+        R's name of a coding whose columns do not compare the levels with the first one, where that is so
+        whatever the order of the levels; empty otherwise.
     """
 
     scheme: Any
     base: str | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,8 @@ def _categorical(x: object, contrasts: object = None, levels: Sequence[object] |
             msg = f"levels= lacks {', '.join(absent)}, which the data have"
             raise ModelSpecError(msg)
         found = [name for name in dict.fromkeys(wanted) if name in found]
+        if x.attrs.get(REFERENCE) in found:
+            found.insert(0, found.pop(found.index(x.attrs[REFERENCE])))
         values = values.cat.set_categories(found)
     if contrasts is not None and not isinstance(contrasts, Coding):
         msg = f"the coding of C() is one of {', '.join(CODINGS)}"
@@ -185,13 +191,29 @@ def _categorical(x: object, contrasts: object = None, levels: Sequence[object] |
     if contrasts is not None and contrasts.base is not None and contrasts.base not in found:
         msg = f"the reference level '{contrasts.base}' is not among {', '.join(found)}"
         raise ModelSpecError(msg)
+    _check_reference(x.attrs.get(REFERENCE), contrasts)
     return codings.C(values, contrasts.scheme if contrasts else None, levels=found)
 
 
-def _based(scheme: Callable[..., Any]) -> Callable[..., Coding]:
+def _check_reference(reference: str | None, coding: Coding | None) -> None:
+    """Refuse a reference level that the coding written in the formula does not take."""
+    if reference is None or coding is None:
+        return
+    if coding.base not in (None, reference):
+        msg = f"it says '{coding.base}', and Reference (--reference) says '{reference}'; keep one of them"
+        raise ModelSpecError(msg)
+    if coding.base is None and coding.name:
+        msg = (
+            f"{coding.name} has no place for the level that Reference (--reference) names, '{reference}'; "
+            "take another coding or leave it out"
+        )
+        raise ModelSpecError(msg)
+
+
+def _based(scheme: Callable[..., Any], name: str = "") -> Callable[..., Coding]:
     def coding(base: object = None) -> Coding:
         if base is None:
-            return Coding(scheme())
+            return Coding(scheme(), name=name)
         return Coding(scheme(base=label(base)), label(base))
 
     return coding
@@ -203,13 +225,13 @@ def _treatment(reference: object = None) -> Coding:
 
 CODINGS: dict[str, Callable[..., Coding]] = {
     "contr.treatment": _based(codings.TreatmentContrasts),
-    "contr.SAS": _based(codings.SASContrasts),
+    "contr.SAS": _based(codings.SASContrasts, "contr.SAS"),
     "contr.sum": lambda: Coding(codings.SumContrasts()),
     "contr.helmert": lambda reverse=True, scale=False: Coding(
         codings.HelmertContrasts(reverse=reverse, scale=scale)
     ),
-    "contr.diff": lambda backward=True: Coding(codings.DiffContrasts(backward=backward)),
-    "contr.poly": lambda scores=None: Coding(codings.PolyContrasts(scores=scores)),
+    "contr.diff": lambda backward=True: Coding(codings.DiffContrasts(backward=backward), name="contr.diff"),
+    "contr.poly": lambda scores=None: Coding(codings.PolyContrasts(scores=scores), name="contr.poly"),
 }
 """Codings by R's names; taken with or without parentheses."""
 

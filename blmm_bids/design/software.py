@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from blmm_bids.design.bars import Bar, parse_bar
+from blmm_bids.design.bars import Bar, parse_bar, quote_name
 from blmm_bids.design.columns import did_you_mean
+from blmm_bids.design.references import parse_references
 from blmm_bids.design.spec_fields import (
     as_choice,
     as_flag,
@@ -37,6 +38,8 @@ class NodeOptions:
         Smallest fraction of the images that a voxel needs, 0 to 1; None: not said.
     data_mask_threshold : float or None
         Values below are missing.
+    zeros : {"auto", "missing", "data"} or None
+        What an exact 0 is; ``auto`` goes by the kind of map. None: not said.
     output_cov_b, resms : bool
         Whether these maps are written.
     anova : bool
@@ -50,6 +53,7 @@ class NodeOptions:
     min_n: int | None = None
     min_percent: float | None = None
     data_mask_threshold: float | None = None
+    zeros: str | None = None
     safe_mode: bool = True
     output_cov_b: bool = True
     resms: bool = True
@@ -64,6 +68,7 @@ class Software:
     reml: bool = True
     options: NodeOptions = field(default_factory=NodeOptions)
     compare_with: tuple[str, ...] = ()
+    references: Mapping[str, str] = field(default_factory=dict)
 
 
 def _min_percent(value: object, where: str) -> float:
@@ -82,12 +87,13 @@ _OPTIONS: Mapping[str, tuple[str, _Reader]] = {
     "MinN": ("min_n", lambda value, where: as_whole(value, where, 0)),
     "MinPercent": ("min_percent", _min_percent),
     "DataMaskThreshold": ("data_mask_threshold", as_number),
+    "Zeros": ("zeros", lambda value, where: as_choice(value, where, ("auto", "missing", "data"))),
     "SafeMode": ("safe_mode", as_flag),
     "OutputCovB": ("output_cov_b", as_flag),
     "Resms": ("resms", as_flag),
     "Anova": ("anova", as_flag),
 }
-_KEYS = ("RandomEffects", "REML", *_OPTIONS, "CompareWith", "Description")
+_KEYS = ("RandomEffects", "REML", *_OPTIONS, "CompareWith", "Reference", "Description")
 
 
 def parse_software(value: object, where: str) -> Software:
@@ -128,6 +134,7 @@ def parse_software(value: object, where: str) -> Software:
         reml=as_flag(block["REML"], f"REML in {where}") if block.get("REML") is not None else True,
         options=NodeOptions(**chosen),
         compare_with=_parse_compare_with(block.get("CompareWith"), where),
+        references=parse_references(block.get("Reference"), where),
     )
 
 
@@ -148,3 +155,38 @@ def _parse_compare_with(value: object, where: str) -> tuple[str, ...]:
     names = tuple(as_text(entry, f"each entry of CompareWith in {where}") for entry in entries)
     check_unique(names, f"CompareWith in {where}")
     return names
+
+
+def parse_components(value: object, where: str, notices: list[str]) -> tuple[Bar, ...]:
+    """Read a Model's ``VarianceComponents``: those with ``LevelsFrom`` are random intercepts.
+
+    Parameters
+    ----------
+    value : object
+        The list; None where absent.
+    where : str
+        The node, for messages.
+    notices : list of str
+        What each component was read as is added.
+
+    Raises
+    ------
+    ModelSpecError
+        A component that names no grouping factor; the message has the line to write.
+    """
+    bars: list[Bar] = []
+    for entry in [] if value is None else as_list(value, f"VarianceComponents of {where}"):
+        block = as_object(entry, f"each entry of VarianceComponents of {where}")
+        name, factor = block.get("Name", ""), block.get("LevelsFrom") or block.get("GroupBy")
+        factor = factor[0] if isinstance(factor, list) and len(factor) == 1 else factor
+        if not isinstance(factor, str) or not factor.strip():
+            msg = (
+                f"model spec: the variance component '{name}' of {where} does not say whose levels vary "
+                '("LevelsFrom": "subject"); write it as a random term instead: "Software": {"blmm": '
+                '{"RandomEffects": ["(1 | subject)"]}}'
+            )
+            raise ModelSpecError(msg)
+        bar = f"(1 | {quote_name(factor.strip())})"
+        notices.append(f"the variance component '{name}' of {where} is read as the random term {bar}")
+        bars.extend(parse_bar(bar))
+    return tuple(bars)

@@ -5,7 +5,7 @@ No file is opened and no table is needed here: names are checked against the dat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,9 +13,12 @@ from blmm_bids.design.bars import Bar, quote_name, split_bars, split_response
 from blmm_bids.design.contrast_spec import ContrastSpec, DummySpec, parse_contrasts, parse_dummy
 from blmm_bids.design.formula import parse_formula
 from blmm_bids.design.instructions import Instruction, parse_instructions
-from blmm_bids.design.software import NodeOptions, Software, parse_software
+from blmm_bids.design.lower_nodes import Edge, LowerNode, edges_into, parse_lower_node
+from blmm_bids.design.old_specs import convert_steps, rename_old_keys
+from blmm_bids.design.software import NodeOptions, parse_components, parse_software
 from blmm_bids.design.spec_fields import (
     as_choice,
+    as_labels,
     as_list,
     as_object,
     as_text,
@@ -29,8 +32,6 @@ from blmm_bids.errors import ModelSpecError
 LEVELS = ("Run", "Session", "Subject", "Dataset")
 TRANSFORMER = "pybids-transforms-v1"
 
-_WILDCARDS = "*?"
-
 _SPEC_KEYS = ("Name", "BIDSModelVersion", "Description", "Input", "Nodes", "Edges", "Root", "$schema")
 _NODE_KEYS = (
     "Level",
@@ -42,7 +43,7 @@ _NODE_KEYS = (
     "DummyContrasts",
     "Description",
 )
-_MODEL_KEYS = ("Type", "X", "Formula", "HRF", "Options", "Software", "Description")
+_MODEL_KEYS = ("Type", "X", "Formula", "HRF", "Options", "Software", "VarianceComponents", "Description")
 _NODE_HINTS = {
     **dict.fromkeys(("Type", "X", "Formula", "Software"), "here; it belongs inside the node's Model"),
     **dict.fromkeys(("RandomEffects", "REML"), "here; it belongs inside the node's Model.Software.blmm"),
@@ -58,7 +59,7 @@ class NodeSpec:
     name : str
         As in the spec.
     group_by : tuple of str
-        Entities; each combination of their values is a fit of its own.
+        Entities and columns; each combination of their values is a fit of its own.
     transformations : tuple of Instruction
         pybids-transforms-v1, in order.
     formula : str
@@ -77,6 +78,14 @@ class NodeSpec:
         Names of the nodes that this one is compared with.
     response : str
         Left side that Formula had; it is dropped, and must not be a column.
+    edges : tuple of Edge
+        The lower nodes whose maps are read, and which of these; empty: the images of Input.
+    mask_filter : mapping of str to tuple of str
+        ``Options.Mask``: entities of the masks that apply to the images; empty: those that come with them.
+    references : mapping of str to str
+        Categorical variables to the level that the others are compared with.
+    listed : tuple of (str or 1)
+        X, where it has wildcards and there is no Formula: `formula` is that of X without them expanded.
     """
 
     name: str
@@ -90,6 +99,15 @@ class NodeSpec:
     dummy_contrasts: DummySpec | None = None
     compare_with: tuple[str, ...] = ()
     response: str = ""
+    edges: tuple[Edge, ...] = ()
+    mask_filter: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
+    listed: tuple[str | Literal[1], ...] = ()
+
+    @property
+    def sources(self) -> tuple[LowerNode, ...]:
+        """The lower nodes whose maps are read."""
+        return tuple(edge.source for edge in self.edges if edge.source is not None)
 
     @property
     def formula_text(self) -> str:
@@ -141,31 +159,35 @@ def parse_model_spec(spec: Mapping[str, Any]) -> ModelSpec:
     ModelSpecError
         Anything unknown, of the wrong type, or contradictory; no other error, whatever the input.
     """
-    block = as_object(spec, "the file")
-    check_keys(block, _SPEC_KEYS, "the file", {"Formula": "here; it belongs inside a node's Model"})
+    given = as_object(spec, "the file")
     notices: list[str] = []
+    block = convert_steps(given, notices)
+    check_keys(block, _SPEC_KEYS, "the file", {"Formula": "here; it belongs inside a node's Model"})
     all_nodes = [as_object(node, "each entry of Nodes") for node in as_list(block.get("Nodes"), "Nodes")]
     names = [as_text(node.get("Name"), "Name of a node") for node in all_nodes]
     check_unique(names, "Nodes")
-    nodes: list[NodeSpec] = []
+    dataset_nodes: dict[str, dict[str, Any]] = {}
+    lower: dict[str, LowerNode] = {}
     for name, node in zip(names, all_nodes, strict=True):
         level = as_choice(node.get("Level"), f"Level of node '{name}'", LEVELS)
         if level == "Dataset":
-            nodes.append(_parse_node(name, node, notices))
+            dataset_nodes[name] = node
         else:
+            lower[name] = parse_lower_node(name, level, node)
             notices.append(f"node '{name}' ({level}) is skipped: its outputs are what is read")
-    if not nodes:
+    if not dataset_nodes:
         msg = 'model spec: Nodes has no node with "Level": "Dataset", the level that this app fits'
         raise ModelSpecError(msg)
+    edges = edges_into(block.get("Edges"), names, lower, notices)
+    nodes = [_parse_node(name, node, edges[name], notices) for name, node in dataset_nodes.items()]
     _check_comparisons(nodes)
-    _check_edges(block.get("Edges"), names, {node.name for node in nodes})
     return ModelSpec(
         name=_optional_text(block, "Name"),
         description=_optional_text(block, "Description"),
         input=_parse_input(block.get("Input")),
         nodes=tuple(nodes),
         notices=tuple(notices),
-        source=dict(block),
+        source=dict(given),
     )
 
 
@@ -201,22 +223,26 @@ def _formula_variables(formula: str) -> list[Any]:
     """List what a formula uses, as ``X`` would."""
     fixed, _ = split_bars(split_response(as_text(formula, "the formula"))[1])
     parsed = parse_formula(fixed)
-    names = [name for name in parsed.covariates if not any(char in name for char in _WILDCARDS)]
+    names = [name for name in parsed.covariates if not is_wildcard(name)]
     return [1, *names] if () in parsed.terms else names
 
 
-def _parse_node(name: str, node: Mapping[str, Any], notices: list[str]) -> NodeSpec:
+def _parse_node(name: str, given: Mapping[str, Any], edges: tuple[Edge, ...], notices: list[str]) -> NodeSpec:
     where = f"node '{name}'"
+    node = rename_old_keys(given, where, notices)
     check_keys(node, _NODE_KEYS, where, _NODE_HINTS)
     model = as_object(node.get("Model"), f"Model of {where}")
     check_keys(model, _MODEL_KEYS, f"Model of {where}")
     as_choice(model.get("Type", "glm"), f"Type of {where}", ("glm",))
-    _check_unsupported(model, where, notices)
+    mask_filter = _parse_options(model, where, notices)
     software = parse_software(model.get("Software"), where)
-    formula, bars, response = _parse_terms(model, software, where, notices)
+    components = parse_components(model.get("VarianceComponents"), where, notices)
+    bars = (*software.random_effects, *components)
+    formula, bars, response = _parse_terms(model, bars, where, notices)
+    listed = () if model.get("Formula") is not None else _parse_x(model.get("X"), where) or ()
     return NodeSpec(
         name=name,
-        group_by=as_texts(node.get("GroupBy", []), f"GroupBy of {where}"),
+        group_by=_parse_group_by(node, edges, where, notices),
         transformations=_parse_transformations(node.get("Transformations"), where, notices),
         formula=formula,
         bars=bars,
@@ -226,26 +252,53 @@ def _parse_node(name: str, node: Mapping[str, Any], notices: list[str]) -> NodeS
         dummy_contrasts=parse_dummy(node.get("DummyContrasts"), where),
         compare_with=software.compare_with,
         response=response,
+        edges=edges,
+        mask_filter=mask_filter,
+        listed=tuple(listed) if any(map(is_wildcard, listed)) else (),
+        references=software.references,
     )
 
 
-def _check_unsupported(model: Mapping[str, Any], where: str, notices: list[str]) -> None:
-    """Refuse what would change the result, and say what is left out."""
+def _parse_group_by(
+    node: Mapping[str, Any], edges: Sequence[Edge], where: str, notices: list[str]
+) -> tuple[str, ...]:
+    if node.get("GroupBy") is None and edges:
+        notices.append(
+            f'{where} has no GroupBy: each input contrast is a fit of its own ("GroupBy": ["contrast"])'
+        )
+        return ("contrast",)
+    return as_texts(node.get("GroupBy") or [], f"GroupBy of {where}")
+
+
+def _parse_options(model: Mapping[str, Any], where: str, notices: list[str]) -> dict[str, tuple[str, ...]]:
+    """Read Options.Mask, refuse what would change the result, and say what is left out."""
     if model.get("HRF") is not None:
         msg = f"model spec: HRF of {where} cannot be applied to a Dataset node; remove it"
         raise ModelSpecError(msg)
     options = as_object(model.get("Options") or {}, f"Options of {where}")
     for key in options:
-        if key in ("Mask", "ReplaceVariables", "Aggregate"):
-            msg = f"model spec: Options.{key} of {where} is not taken; for a mask use --mask"
+        if key in ("ReplaceVariables", "Aggregate"):
+            msg = f"model spec: Options.{key} of {where} is not taken; remove it"
             raise ModelSpecError(msg)
-        notices.append(f"Options.{key} of {where} is left out: it has no meaning at the Dataset level")
+        if key != "Mask":
+            notices.append(f"Options.{key} of {where} is left out: it has no meaning at the Dataset level")
+    block = as_object(options.get("Mask") or {}, f"Options.Mask of {where}")
+    mask_filter = {key: as_labels(labels, f"Options.Mask.{key} of {where}") for key, labels in block.items()}
+    if mask_filter.get("suffix", ("mask",)) != ("mask",):
+        msg = (
+            f"model spec: Options.Mask of {where} has the suffix {', '.join(mask_filter['suffix'])}; masks "
+            "end in _mask. For another image use --mask FILE"
+        )
+        raise ModelSpecError(msg)
+    chosen = {key: labels for key, labels in mask_filter.items() if key not in ("suffix", "datatype")}
+    # The usual one; it is what is done without it, after masks that an image has of its own.
+    return {} if chosen == {"desc": ("brain",)} else chosen
 
 
 def _parse_terms(
-    model: Mapping[str, Any], software: Software, where: str, notices: list[str]
+    model: Mapping[str, Any], random: tuple[Bar, ...], where: str, notices: list[str]
 ) -> tuple[str, tuple[Bar, ...], str]:
-    """Merge X, Formula and RandomEffects into the fixed part, the bars and the dropped left side."""
+    """Merge X, Formula and the random terms into the fixed part, the bars and the dropped left side."""
     listed = _parse_x(model.get("X"), where)
     response = ""
     bars: tuple[Bar, ...] = ()
@@ -259,15 +312,14 @@ def _parse_terms(
             )
         fixed, bars = split_bars(text or "1")
     elif listed is not None:
-        names = [quote_name(variable) for variable in listed if variable != 1]
-        fixed = " + ".join(["1" if 1 in listed else "0", *names])
+        fixed = formula_of_x(listed)
         if 1 not in listed:
             notices.append(f"X of {where} has no 1, so its model has no intercept")
     else:
         msg = f'model spec: Model of {where} has neither X nor Formula; write for instance "X": [1, "age"]'
         raise ModelSpecError(msg)
     parsed = parse_formula(fixed)
-    bars = (*bars, *software.random_effects)
+    bars = (*bars, *random)
     _check_duplicates(bars, where)
     in_bars = {name for bar in bars for name in parse_formula(bar.effects).variables}
     if listed is not None:
@@ -275,6 +327,16 @@ def _parse_terms(
             _only_in_one({str(name) for name in listed if name != 1}, set(parsed.covariates), in_bars, where)
         )
     return fixed, bars, response
+
+
+def formula_of_x(listed: Sequence[str | int]) -> str:
+    """Write the columns of X as a formula."""
+    return " + ".join(["1" if 1 in listed else "0", *(quote_name(str(name)) for name in listed if name != 1)])
+
+
+def is_wildcard(name: object) -> bool:
+    """Whether an entry of X stands for several variables."""
+    return isinstance(name, str) and any(char in name for char in "*?")
 
 
 def _parse_x(value: object, where: str) -> list[str | Literal[1]] | None:
@@ -285,11 +347,7 @@ def _parse_x(value: object, where: str) -> list[str | Literal[1]] | None:
         if item == 1 and not isinstance(item, (bool, str)):
             listed.append(1)
         elif isinstance(item, str):
-            name = as_text(item, f"each entry of X of {where}")
-            if any(char in name for char in _WILDCARDS):
-                msg = f"model spec: X of {where} has the wildcard '{name}'; list the variables by name"
-                raise ModelSpecError(msg)
-            listed.append(name)
+            listed.append(as_text(item, f"each entry of X of {where}"))
         else:
             raise wrong(f"each entry of X of {where}", "a variable's name or 1", item)
     check_unique([str(item) for item in listed], f"X of {where}")
@@ -297,15 +355,20 @@ def _parse_x(value: object, where: str) -> list[str | Literal[1]] | None:
 
 
 def _only_in_one(listed: set[str], fixed: set[str], in_bars: set[str], where: str) -> list[str]:
-    notices = [
-        f"'{name}' is in X of {where} but not in its Formula, which wins: it is not in the model"
-        for name in sorted(listed - fixed - in_bars)
-    ]
-    notices += [
-        f"'{name}' is in the Formula of {where} but not in its X; Formula wins: it is in the model"
-        for name in sorted(fixed - listed)
-    ]
-    return notices
+    """Say once where X and Formula differ: Formula is the model."""
+    absent, added = sorted(listed - fixed - in_bars), sorted(fixed - listed)
+    if not listed and added:
+        return [f"X of {where} lists no variable beside a Formula: the Formula is the model"]
+    parts: list[str] = []
+    for names, sentence in (
+        (absent, "in X of {where} but not in its Formula, which wins: {they} not in the model"),
+        (added, "in the Formula of {where} but not in its X; Formula wins: {they} in the model"),
+    ):
+        if names:
+            be, they = ("is", "it is") if len(names) == 1 else ("are", "they are")
+            shown = ", ".join(f"'{name}'" for name in names)
+            parts.append(f"{shown} {be} {sentence.format(where=where, they=they)}")
+    return ["; ".join(parts)] if parts else []
 
 
 def _check_duplicates(bars: tuple[Bar, ...], where: str) -> None:
@@ -355,22 +418,6 @@ def _check_comparisons(nodes: list[NodeSpec]) -> None:
                     f"nodes: {known}"
                 )
                 raise ModelSpecError(msg)
-
-
-def _check_edges(value: object, names: list[str], used: set[str]) -> None:
-    for item in as_list(value, "Edges") if value is not None else []:
-        edge = as_object(item, "each entry of Edges")
-        check_keys(edge, ("Source", "Destination", "Filter", "Description"), "an entry of Edges")
-        for end in ("Source", "Destination"):
-            if (name := as_text(edge.get(end), f"{end} of an entry of Edges")) not in names:
-                msg = f"model spec: {end} of an entry of Edges is '{name}'; Nodes has {', '.join(names)}"
-                raise ModelSpecError(msg)
-        if edge.get("Filter") and edge["Destination"].strip() in used:
-            msg = (
-                f"model spec: the Filter of the edge to node '{edge['Destination']}' is not applied; "
-                "put it into Input"
-            )
-            raise ModelSpecError(msg)
 
 
 def _optional_text(block: Mapping[str, Any], key: str) -> str:

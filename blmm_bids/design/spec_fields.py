@@ -120,6 +120,18 @@ def as_texts(value: object, where: str) -> tuple[str, ...]:
     return texts
 
 
+def as_labels(value: object, where: str) -> tuple[str, ...]:
+    """Return one or several labels as text; numbers count as labels."""
+    labels: list[str] = []
+    for entry in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(entry, bool) or not isinstance(entry, (str, int, float)):
+            raise wrong(where, "a label or a list of labels", entry)
+        labels.append(as_text(entry if isinstance(entry, str) else f"{entry:.17g}", where))
+    if not labels:
+        raise wrong(where, "a list with at least one label", value)
+    return tuple(labels)
+
+
 def as_flag(value: object, where: str) -> bool:
     """Return true or false; 0 and 1 are numbers."""
     if not isinstance(value, bool):

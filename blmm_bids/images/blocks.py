@@ -134,6 +134,8 @@ class WorkSize:
         Size of the largest image once inflated.
     fit_bytes_per_voxel : int
         What fitting needs a voxel besides its data; ask the ``stats`` room.
+    n_orientations : int
+        In how many ways the images are stored: each has its own table of places on disk.
     """
 
     n_obs: int
@@ -141,6 +143,7 @@ class WorkSize:
     itemsize: int
     max_stored_bytes: int
     fit_bytes_per_voxel: int = 4096
+    n_orientations: int = 1
 
 
 def plan_work(
@@ -223,7 +226,8 @@ def _block_voxels(work: WorkSize, longest: int, n_workers: int) -> int:
 
 def _gather_fixed_bytes(work: WorkSize) -> int:
     """Gathering, whatever the batch: an image stored and inflated, indices, one image's values, masks."""
-    return 2 * work.max_stored_bytes + work.n_voxels * (3 * _INDEX_BYTES + 3 * work.itemsize + 8)
+    n_indices = 2 + work.n_orientations
+    return 2 * work.max_stored_bytes + work.n_voxels * (n_indices * _INDEX_BYTES + 3 * work.itemsize + 8)
 
 
 def _gather_obs_bytes(work: WorkSize) -> int:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import nibabel as nib
 import numpy as np
 
 from blmm_bids.errors import DataError
 from blmm_bids.images.header import ImageHeader, read_header
+from blmm_bids.images.orientation import SAME, Orientation, find_orientation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -61,6 +64,23 @@ class Grid:
         shifts = corners @ (self.affine - affine)[:3].T
         return float(np.sqrt((shifts**2).sum(axis=1)).max())
 
+    def orientation_of(
+        self, shape: tuple[int, ...], affine: NDArray[np.float64], tolerance: float = AFFINE_TOLERANCE
+    ) -> Orientation | None:
+        """How a file's axes run beside this grid's; None where its voxels are not the grid's.
+
+        Parameters
+        ----------
+        shape, affine
+            The file's.
+        tolerance : float
+            How far a corner of the volume may be off, mm.
+        """
+        found = find_orientation(shape, affine, self.shape, self.affine)
+        if found is None or self.distance(found.affine_on_grid(affine, self.shape)) > tolerance:
+            return None
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class CheckedImages:
@@ -76,12 +96,18 @@ class CheckedImages:
         Size of the largest image once inflated.
     identities : tuple of str
         One an image; differs when the file has changed.
+    n_orientations : int
+        In how many ways the images are stored.
+    notes : tuple of str
+        What is done to images that are stored in another way than the grid.
     """
 
     grid: Grid
     dtype: np.dtype[np.generic]
     max_stored_bytes: int
     identities: tuple[str, ...]
+    n_orientations: int = 1
+    notes: tuple[str, ...] = ()
 
 
 def read_grid(path: Path) -> Grid:
@@ -98,9 +124,14 @@ def read_grid(path: Path) -> Grid:
 
 
 def check_grids(
-    paths: Sequence[Path], affine_tolerance: float = AFFINE_TOLERANCE, reference: Grid | None = None
+    paths: Sequence[Path],
+    affine_tolerance: float = AFFINE_TOLERANCE,
+    reference: Grid | None = None,
+    what: str = "images",
 ) -> CheckedImages:
     """Compare the headers of all images with the first one's, or with a given grid.
+
+    Images that hold the same voxels with axes flipped or exchanged (LAS beside RAS) are on the same grid.
 
     Parameters
     ----------
@@ -110,6 +141,8 @@ def check_grids(
         How far a corner of the volume may be off, mm.
     reference : Grid, optional
         What to compare with instead of the first image.
+    what : str
+        What the images are, for the notes.
 
     Raises
     ------
@@ -125,12 +158,38 @@ def check_grids(
     origin = "the images" if reference else str(paths[0])
     identities: list[str] = []
     dtype, max_bytes = np.dtype(np.float32), 0
+    orientations: Counter[Orientation] = Counter()
     for header in _headers(paths):
-        _compare(header, grid, origin, affine_tolerance)
+        orientations[_compare(header, grid, origin, affine_tolerance)] += 1
         identities.append(header.identity)
         dtype = np.promote_types(dtype, header.value_dtype)
         max_bytes = max(max_bytes, header.offset + header.n_values * header.dtype.itemsize)
-    return CheckedImages(grid, dtype, max_bytes, tuple(identities))
+    return CheckedImages(
+        grid, dtype, max_bytes, tuple(identities), len(orientations), _notes(orientations, grid, what)
+    )
+
+
+def turn_text(orientations: Collection[Orientation], grid: Grid) -> str:
+    """Say how files are stored beside the grid, and what is done to them; for the end of a sentence."""
+    others = sorted({_axis_codes(grid, each) for each in orientations})
+    done = "turned" if any(each.axes != SAME.axes for each in orientations) else "flipped"
+    return (
+        f"stored with another orientation ({', '.join(others)} beside {_axis_codes(grid, SAME)}); "
+        f"{done}, not resampled"
+    )
+
+
+def _axis_codes(grid: Grid, orientation: Orientation) -> str:
+    to_file = orientation.affine_on_grid(np.eye(4), grid.shape)
+    return "".join(nib.aff2axcodes(grid.affine @ np.linalg.inv(to_file)))
+
+
+def _notes(orientations: Mapping[Orientation, int], grid: Grid, what: str) -> tuple[str, ...]:
+    others = {each: count for each, count in orientations.items() if not each.is_same}
+    if not others:
+        return ()
+    n_all = sum(orientations.values())
+    return (f"{sum(others.values())} of {n_all} {what} are {turn_text(others, grid)}",)
 
 
 def _headers(paths: Sequence[Path]) -> Iterator[ImageHeader]:
@@ -163,7 +222,7 @@ def _volume_header(path: Path) -> ImageHeader:
     if len(header.shape) > 3:
         msg = (
             f"{path}: has {len(header.shape)} dimensions {header.shape}; wanted one 3-D volume an image. "
-            "Split it, or select a 3-D map"
+            "Split it (fslsplit, 3dTsplit4D, or SPM's 4D to 3D File Conversion), or select a 3-D map"
         )
         raise DataError(msg)
     return header
@@ -175,22 +234,24 @@ def _grid_of(header: ImageHeader) -> Grid:
     return Grid((x, y, z), header.affine, (zoom_x, zoom_y, zoom_z), header.sform_code, header.qform_code)
 
 
-def _compare(header: ImageHeader, grid: Grid, origin: str, tolerance: float) -> None:
-    """Raise where an image lies on another grid."""
+def _compare(header: ImageHeader, grid: Grid, origin: str, tolerance: float) -> Orientation:
+    """How an image is stored beside the grid; raise where it lies on another."""
+    if header.shape == grid.shape and np.array_equal(header.affine, grid.affine):
+        return SAME
+    found = grid.orientation_of(header.shape, header.affine, tolerance)
+    if found is not None:
+        return found
     advice = "images are never resampled here; bring them to one grid, or leave this one out"
     if header.shape != grid.shape:
         msg = f"{header.path}: shape {header.shape} differs from {grid.shape} of {origin}; {advice}"
         raise DataError(msg)
-    if np.array_equal(header.affine, grid.affine):
-        return
     distance = grid.distance(header.affine)
-    if distance > tolerance:
-        msg = (
-            f"{header.path}: its affine differs from that of {origin} by {distance:.4g} mm at a corner "
-            f"of the volume (at most {tolerance:g} mm are allowed, --affine-tolerance):\n"
-            f"{_rows(header.affine)}\ninstead of\n{_rows(grid.affine)}\n{advice}"
-        )
-        raise DataError(msg)
+    msg = (
+        f"{header.path}: its affine differs from that of {origin} by {distance:.4g} mm at a corner "
+        f"of the volume (at most {tolerance:g} mm are allowed, --affine-tolerance):\n"
+        f"{_rows(header.affine)}\ninstead of\n{_rows(grid.affine)}\n{advice}"
+    )
+    raise DataError(msg)
 
 
 def _rows(affine: NDArray[np.float64]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blmm_bids.errors import DataError, MissingInputError
-from blmm_bids.images.grid import AFFINE_TOLERANCE, Grid, read_grid
+from blmm_bids.images.grid import AFFINE_TOLERANCE, Grid, read_grid, turn_text
 from blmm_bids.images.reader import VoxelReader, read_values
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+LOGGER = logging.getLogger(__name__)
 # Masks of 0/1, of 0/255 and partial-volume masks alike.
 INSIDE = 0.5
 # Slabs keep the coordinates of a resampled volume small.
@@ -52,18 +54,22 @@ def read_mask(
         No such file.
     """
     own = read_grid(path)
-    same = own.shape == grid.shape and grid.distance(own.affine) <= affine_tolerance
-    if not same and not resample:
+    orientation = grid.orientation_of(own.shape, own.affine, affine_tolerance)
+    if orientation is None and not resample:
         msg = (
             f"{path}: the mask lies on another grid (shape {own.shape}, zooms {_zooms(own)}) than the images "
             f"(shape {grid.shape}, zooms {_zooms(grid)}). Give --resample-mask to bring it to theirs, "
             "or another mask"
         )
         raise DataError(msg)
-    values = read_values(path)
-    mask = values > INSIDE if same else _resample_nearest(values > INSIDE, own, grid)
+    if orientation is None:
+        mask = _resample_nearest(read_values(path) > INSIDE, own, grid)
+    else:
+        mask = VoxelReader(grid.shape, affine=grid.affine).read(path) > INSIDE
+        if not orientation.is_same:
+            LOGGER.info("%s: the mask is %s", path, turn_text([orientation], grid))
     if not mask.any():
-        kind = "" if same else ", once on the images' grid,"
+        kind = "" if orientation else ", once on the images' grid,"
         msg = f"{path}: the mask{kind} is empty (no voxel above {INSIDE}); wanted at least one voxel inside"
         raise DataError(msg)
     return mask
@@ -95,7 +101,11 @@ def template_mask(space: str, grid: Grid) -> NDArray[np.bool_]:
     return read_mask(_template_path(space, grid), grid, resample=True)
 
 
-def mask_union(masks: Iterable[Sequence[Path]], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+def mask_union(
+    masks: Iterable[Sequence[Path]],
+    shape: tuple[int, int, int],
+    affine: NDArray[np.float64] | None = None,
+) -> NDArray[np.bool_]:
     """Unite the masks of several images; runs on a worker.
 
     Parameters
@@ -104,13 +114,15 @@ def mask_union(masks: Iterable[Sequence[Path]], shape: tuple[int, int, int]) -> 
         The masks of each image, whose intersection is that image's mask.
     shape : tuple of int
         Of the images' grid.
+    affine : (4, 4) float64, optional
+        Of the images' grid; masks are flipped to it.
 
     Returns
     -------
     (voxel,) bool
         Inside at least one image's mask; flat, C order of ``shape``.
     """
-    reader = VoxelReader(shape)
+    reader = VoxelReader(shape, affine=affine)
     union: NDArray[np.bool_] | None = None
     for paths in dict.fromkeys(tuple(each) for each in masks):
         inside = image_mask(reader, paths)

@@ -11,6 +11,7 @@ import numpy as np
 
 from blmm_bids.errors import DataError, StorageError
 from blmm_bids.images.header import GZIP_MAGIC, ImageHeader, read_header
+from blmm_bids.images.orientation import SAME, Orientation, find_orientation
 
 _inflater: Any = zlib
 with suppress(ImportError):  # several times as fast, where it is built for this machine
@@ -40,40 +41,50 @@ class MissingRule:
     threshold: float | None = None
     zeros: Literal["missing", "data"] = "missing"
 
+    @property
+    def only_zeros(self) -> bool:
+        """Whether a 0 is missing for being 0 alone, and would be a value otherwise."""
+        return self.zeros == "missing" and (self.threshold is None or self.threshold <= 0)
+
 
 @dataclass(frozen=True, eq=False)
 class VoxelReader:
-    """Reads the same voxels of many images of one shape.
+    """Reads the same voxels of many images of one grid.
 
     Attributes
     ----------
     shape : tuple of int
-        Of every image.
+        Of the grid.
     voxels : (voxel,) int64, optional
         Flat indices in C order of ``shape``; all voxels where None.
+    affine : (4, 4) float64, optional
+        Of the grid: images whose axes run in other directions are flipped to it. Where None, all
+        images are taken as stored.
     """
 
     shape: tuple[int, int, int]
     voxels: NDArray[np.int64] | None = None
-    _positions: NDArray[np.int64] = field(init=False, repr=False)
+    affine: NDArray[np.float64] | None = None
+    _positions: dict[Orientation, NDArray[np.int64]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Find each voxel's place on disk, where the first axis is the fastest."""
+        """Find each voxel's place on disk in files that are stored as the grid is."""
+        object.__setattr__(self, "_positions", {SAME: self._find_positions(SAME)})
+
+    def _find_positions(self, orientation: Orientation) -> NDArray[np.int64]:
         size = self.shape[0] * self.shape[1] * self.shape[2]
         voxels = np.arange(size, dtype=np.int64) if self.voxels is None else self.voxels
-        x, y, z = np.unravel_index(voxels, self.shape)
-        positions = np.ravel_multi_index((x, y, z), self.shape, order="F").astype(np.int64)
-        object.__setattr__(self, "_positions", positions)
+        return orientation.positions(voxels, self.shape)
 
     def read_into(self, row: NDArray[np.floating[Any]], path: Path, identity: str | None = None) -> None:
         """Read an image into a row (voxel,), float32 or float64; see `read`."""
-        header = self._header(path, identity)
+        header, positions = self._header(path, identity)
         stored = _stored_values(header)
         if header.dtype == row.dtype and not header.is_scaled:
             # Within range by the header's shape; numpy would use a copy in order to check.
-            stored.take(self._positions, out=row, mode="clip")
+            stored.take(positions, out=row, mode="clip")
         else:
-            row[:] = self._values(header, stored)
+            row[:] = _scaled_values(header, stored.take(positions))
 
     def read(self, path: Path, identity: str | None = None) -> NDArray[np.floating[Any]]:
         """Values of an image, (voxel,) float64 where stored as float64, else float32.
@@ -93,25 +104,35 @@ class VoxelReader:
         MissingInputError
             No such file.
         """
-        header = self._header(path, identity)
-        return self._values(header, _stored_values(header))
+        header, positions = self._header(path, identity)
+        return _scaled_values(header, _stored_values(header).take(positions))
 
-    def _header(self, path: Path, identity: str | None) -> ImageHeader:
+    def _header(self, path: Path, identity: str | None) -> tuple[ImageHeader, NDArray[np.int64]]:
+        """Header of an image, and the places of the voxels in its data."""
         header = read_header(path)
-        if header.shape != self.shape:
+        orientation = self._orientation(header)
+        if orientation is None:
             msg = f"{path}: shape {header.shape}, wanted {self.shape}; was the file changed during the run?"
             raise DataError(msg)
         if identity is not None and header.identity != identity:
             msg = f"{path}: the file was changed during the run; run again when nothing writes to it"
             raise DataError(msg)
-        return header
+        if orientation not in self._positions:
+            self._positions[orientation] = self._find_positions(orientation)
+        return header, self._positions[orientation]
 
-    def _values(self, header: ImageHeader, content: NDArray[Any]) -> NDArray[np.floating[Any]]:
-        stored = content.take(self._positions)
-        if header.is_scaled:
-            stored = stored.astype(np.float64) * header.slope + header.inter
-        with np.errstate(over="ignore"):
-            return stored.astype(header.value_dtype, copy=False)
+    def _orientation(self, header: ImageHeader) -> Orientation | None:
+        """How an image is stored beside the grid; None where it cannot be on it."""
+        if self.affine is None:
+            return SAME if header.shape == self.shape else None
+        return find_orientation(header.shape, header.affine, self.shape, self.affine)
+
+
+def _scaled_values(header: ImageHeader, stored: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    if header.is_scaled:
+        stored = stored.astype(np.float64) * header.slope + header.inter
+    with np.errstate(over="ignore"):
+        return stored.astype(header.value_dtype, copy=False)
 
 
 def read_values(path: Path, voxels: NDArray[np.int64] | None = None) -> NDArray[np.floating[Any]]:

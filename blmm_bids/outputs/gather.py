@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from blmm_bids.images.blocks import Span
 
 IMAGE_STATS = ("n_present", "n_inf", "mean", "variance", "minimum", "maximum")
+# Voxels at which zeros are looked for: few enough to cost nothing, enough for shares to 0.1 %.
+_MOST_SAMPLED = 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,8 @@ class GatherTask:
         ``float32`` or ``float64``, for all parts alike.
     rule : MissingRule
         What counts as missing.
+    affine : (4, 4) float64, optional
+        Of the images' grid, to which files stored with other axes are flipped.
     """
 
     shape: tuple[int, int, int]
@@ -74,11 +78,12 @@ class GatherTask:
     blocks: tuple[Span, ...]
     dtype: str
     rule: MissingRule
+    affine: NDArray[np.float64] | None = None
 
     @cached_property
     def reader(self) -> VoxelReader:
         """Of the candidate voxels."""
-        return VoxelReader(self.shape, self.voxels)
+        return VoxelReader(self.shape, self.voxels, self.affine)
 
     def matrix(self, n_obs: int) -> NDArray[np.floating[Any]]:
         """(obs, voxel) without values; the next one takes its place."""
@@ -103,6 +108,8 @@ class GatherSummary:
         Values of each image, and infinite values that count as missing.
     mean, variance, minimum, maximum : (obs,) float64
         Of each image's values; NaN without any. Variance with denominator n.
+    zeros : (obs, byte) uint8
+        Whether each image is 0, inside its masks, at the voxels of `sampled_voxels`; a bit each.
     """
 
     first_obs: int
@@ -113,6 +120,13 @@ class GatherSummary:
     variance: NDArray[np.float64]
     minimum: NDArray[np.float64]
     maximum: NDArray[np.float64]
+    zeros: NDArray[np.uint8]
+
+
+def sampled_voxels(n_voxels: int) -> NDArray[np.int64]:
+    """Voxels, evenly spread over all candidates, at which zeros are counted."""
+    n_sampled = min(n_voxels, _MOST_SAMPLED)
+    return np.arange(n_sampled, dtype=np.int64) * n_voxels // max(n_sampled, 1)
 
 
 def gather_part(batch: GatherBatch, task: GatherTask) -> GatherSummary:
@@ -133,6 +147,8 @@ def gather_part(batch: GatherBatch, task: GatherTask) -> GatherSummary:
     stats: dict[str, Any] = {
         name: np.zeros(n_obs, dtype=np.int64 if name.startswith("n_") else np.float64) for name in IMAGE_STATS
     }
+    sampled = sampled_voxels(len(task.voxels))
+    zeros = np.zeros((n_obs, -(-len(sampled) // 8)), dtype=np.uint8)
     mask_key: tuple[Path, ...] = ()
     inside: NDArray[np.bool_] | None = None
     for obs, (image, masks) in enumerate(zip(batch.images, batch.masks, strict=True)):
@@ -141,12 +157,15 @@ def gather_part(batch: GatherBatch, task: GatherTask) -> GatherSummary:
             mask_key, inside = masks, image_mask(reader, masks) if masks else None
         row = values[obs]
         reader.read_into(row, image, batch.identities[obs])
+        is_zero = row[sampled] == 0
+        zeros[obs] = np.packbits(is_zero if inside is None else is_zero & inside[sampled])
         stats["n_inf"][obs] = mark_missing(row, task.rule, inside)
         present = ~np.isnan(row)
         counts += present
         _describe(row, present, stats, obs)
-    summary = GatherSummary(batch.first_obs, counts, **stats)
-    save_arrays(summary_path(batch.path), {"first_obs": np.int64(batch.first_obs), "counts": counts, **stats})
+    summary = GatherSummary(batch.first_obs, counts, **stats, zeros=zeros)
+    arrays = {"first_obs": np.int64(batch.first_obs), "counts": counts, "zeros": zeros, **stats}
+    save_arrays(summary_path(batch.path), arrays)
     write_part(batch.path, values, task.blocks, batch.first_obs, batch.digest)
     return summary
 
@@ -159,8 +178,8 @@ def read_summary(part_path: Path) -> GatherSummary:
     StorageError
         Absent or damaged.
     """
-    arrays = load_arrays(summary_path(part_path), ("first_obs", "counts", *IMAGE_STATS))
-    stats: dict[str, Any] = {name: arrays[name] for name in IMAGE_STATS}
+    arrays = load_arrays(summary_path(part_path), ("first_obs", "counts", "zeros", *IMAGE_STATS))
+    stats: dict[str, Any] = {name: arrays[name] for name in ("zeros", *IMAGE_STATS)}
     return GatherSummary(int(arrays["first_obs"]), arrays["counts"], **stats)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from blmm_bids.bids.names import build_name, long_name, to_label
+from blmm_bids.bids.names import SHORT_NAME, build_name, long_name, to_label
 from blmm_bids.errors import ModelSpecError
 from blmm_bids.outputs.registry import OutputOptions, Quantity, Scope, quantities_of
 from blmm_bids.stats.model import Contrast, RandomTerm
@@ -80,14 +80,17 @@ def stem_entities(constant: Mapping[str, str], group: Mapping[str, str]) -> dict
         Labels by the entities' long names.
     """
     stem = {
-        name: str(label)
+        name: to_label(str(label))
         for name, label in _by_long_name(constant).items()
         if name not in _OWN | _OF_ONE_SUBJECT
     }
     folded = ""
     for name, label in _by_long_name(group).items():
-        if name == "contrast" or name not in _OWN:
-            stem[name] = str(label)
+        if name in SHORT_NAME and (name == "contrast" or name not in _OWN):
+            stem[name] = to_label(str(label))
+        elif name not in SHORT_NAME:
+            # A table's column: any text, made a key and a label.
+            stem[to_label(name)] = to_label(str(label))
         else:
             folded = joined_label(folded, str(label))
     return stem | ({"desc": folded} if folded else {})

@@ -158,6 +158,8 @@ class UnitOutputs:
         empty where they are not known.
     variables : tuple of Variable
         Variables of the formula, for the report.
+    notes : tuple of str
+        How the images were read: what a 0 is, which are flipped.
     warnings : tuple of str
         What the user should know of this fit.
     """
@@ -182,6 +184,7 @@ class UnitOutputs:
     n_missing: IntArray | None = None
     image_stats: Mapping[str, FloatArray] = field(default_factory=dict)
     variables: tuple[Variable, ...] = ()
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ their directory.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blmm_bids.bids.names import long_name, parse_name
+from blmm_bids.bids.names import SHORT_NAME, distinct_names, long_name, parse_name, to_label
 from blmm_bids.errors import OutputError
 from blmm_bids.outputs.files import write_json
 from blmm_bids.outputs.maps import volume_of
-from blmm_bids.outputs.naming import MapSpec, design_filename, list_series, stem_entities
+from blmm_bids.outputs.naming import MapSpec, design_filename, joined_label, list_series, stem_entities
 from blmm_bids.outputs.nifti import write_volume
 from blmm_bids.outputs.records import MapSeries, RunOutputs, UnitOutputs
 from blmm_bids.outputs.registry import Scope
@@ -64,7 +65,8 @@ def unit_series(unit: UnitOutputs) -> dict[str, tuple[MapSpec, ...]]:
     options = unit.output_options
     if not options.ranef and not options.residuals:
         return {}
-    images = [(unit.paths[row].name, _entities_of(unit, row)) for row in unit.rows]
+    names = distinct_names([unit.paths[row].as_posix() for row in unit.rows])
+    images = list(zip(names, _image_entities(unit), strict=True))
     stem = stem_entities(unit.constant_entities, unit.group)
     return list_series(stem, unit.design.terms, images if options.residuals else (), options)
 
@@ -139,12 +141,26 @@ def _sources_of(spec: MapSpec, run: RunOutputs, unit: UnitOutputs, directory: Pa
     return [output_uri(directory / design_filename(stem, "inputs"), run.output_dir)]
 
 
+def _image_entities(unit: UnitOutputs) -> list[dict[str, str]]:
+    """Entities of all images; those that have too few for a name of their own get their row of the design."""
+    found = [_entities_of(unit, row) for row in unit.rows]
+    # Case is ignored, as in all names of outputs.
+    keys = [frozenset((name, label.casefold()) for name, label in each.items()) for each in found]
+    counts = Counter(keys)
+    return [
+        each | {"desc": joined_label(each.get("desc", ""), f"image{number}")} if counts[key] > 1 else each
+        for number, (each, key) in enumerate(zip(found, keys, strict=True), start=1)
+    ]
+
+
 def _entities_of(unit: UnitOutputs, row: int) -> dict[str, str]:
-    """Entities of an image's name, and of its directories where the name lacks them."""
+    """Entities of an image's name, and those of the table that the name lacks."""
     parsed = parse_name(unit.paths[row].name)
     entities = {} if parsed is None else dict(parsed.entities)
-    for name in _DIRECTORY_ENTITIES:
+    # Without a subject it is no name of BIDS, and what the image is of stands in a table of images.
+    lacking = _DIRECTORY_ENTITIES if "subject" in entities else tuple(SHORT_NAME)
+    for name in lacking:
         label = unit.table[name].iloc[row] if name in unit.table.columns else None
         if isinstance(label, str) and label:
-            entities.setdefault(name, label)
+            entities.setdefault(name, to_label(label))
     return {long_name(name): label for name, label in entities.items()}

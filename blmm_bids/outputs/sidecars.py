@@ -100,12 +100,18 @@ def described(spec: MapSpec) -> str:
 
 
 def model_entries(unit: UnitOutputs) -> dict[str, Any]:
-    """Sidecar entries that say which model was fitted, and how."""
-    return {
+    """Sidecar entries that say which model was fitted, and how.
+
+    A formula alone does not say which level treatment coding compares the others with.
+    """
+    entries: dict[str, Any] = {
         "Method": "REML" if unit.fit_options.reml else "ML",
         "ModelFormula": unit.formula,
         "ModelNode": unit.node,
     }
+    if references := {each.name: each.reference for each in unit.variables if each.reference}:
+        entries["ReferenceLevels"] = references
+    return entries
 
 
 def df_method(unit: UnitOutputs, test: str) -> str:

@@ -147,6 +147,8 @@ class StoredFit:
         Lists of what there is.
     without_images : tuple of str
         Participants that participants.tsv has and the images have not.
+    notes : tuple of str
+        How the images were read.
     """
 
     node: str
@@ -169,6 +171,7 @@ class StoredFit:
     tables: tuple[str, ...]
     warnings: tuple[str, ...]
     without_images: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -320,6 +323,7 @@ def stored_fit(run: RunOutputs, result: UnitResult) -> StoredFit:
         tables=tuple(path.name for path in result.tables),
         warnings=unit.warnings,
         without_images=unit.without_images,
+        notes=unit.notes,
     )  # fmt: skip
 
 
@@ -358,6 +362,7 @@ def _read_fit(content: Mapping[str, Any]) -> StoredFit:
         "tables": tuple(content["tables"]),
         "warnings": tuple(content["warnings"]),
         "without_images": tuple(content.get("without_images", ())),
+        "notes": tuple(content.get("notes", ())),
         "status_counts": {int(code): count for code, count in content["status_counts"].items()},
     }
     return StoredFit(**{**content, **nested})

@@ -141,6 +141,8 @@ def inputs_table(run: RunOutputs, unit: UnitOutputs) -> tuple[pd.DataFrame, dict
         "Description": "The images that the selection found, used or not, with entities and covariates.",
         **{name: {"Description": text} for name, text in INPUT_COLUMNS.items()},
     }
+    if unit.notes:
+        sidecar["Notes"] = list(unit.notes)
     return table, sidecar
 
 

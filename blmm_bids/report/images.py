@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blmm_bids.bids.names import parse_name
+from blmm_bids.bids.names import distinct_names, parse_name
 from blmm_bids.report.charts import Chart, count_chart, histogram, scatter
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _DULL = ("suffix", "extension", "datatype")
 def images_view(fit: ReportFit) -> dict[str, Any]:
     """Table and charts of the images fitted."""
     used = fit.used
-    names = short_names([name.rsplit("/", 1)[-1] for name in used["image"]])
+    names = short_names(used["image"].tolist())
     missing = 100 * fit.numbers("n_voxels_missing") / max(fit.stored.n_voxels, 1)
     mean, spread = fit.numbers("image_mean"), fit.numbers("image_sd")
     leverage = hat_values(fit.design.X)
@@ -108,8 +108,9 @@ def _flags(
     return [[name for name, found in checks.items() if found[row]] for row in range(len(leverage))]
 
 
-def short_names(names: Sequence[str]) -> list[str]:
-    """Image names without the entities that all of them share."""
+def short_names(images: Sequence[str]) -> list[str]:
+    """Names of images, given by their URIs, without the entities that all of them share."""
+    names = distinct_names([image.split(":", 2)[-1] for image in images])
     parsed = [parse_name(name) for name in names]
     if not names or any(each is None for each in parsed):
         return list(names)

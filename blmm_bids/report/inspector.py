@@ -47,7 +47,7 @@ def inspector_view(fit: ReportFit) -> dict[str, Any] | None:
         "plain": [is_plain(name, names) for name in names],
         "columns": columns,
         "factors": _factors(fit),
-        "images": short_names([name.rsplit("/", 1)[-1] for name in used["image"]]),
+        "images": short_names(used["image"].tolist()),
         "varcorr": pairs,
         "statuses": {str(int(status)): status.sentence for status in Status},
         "voxels": voxels,

@@ -29,6 +29,7 @@ def summary_view(fit: ReportFit) -> dict[str, Any]:
         "estimator": wording.estimator_text(stored),
         "df_method": wording.df_text(stored),
         "warnings": list(stored.warnings),
+        "notes": list(stored.notes),
         "troubles": [headline for headline, _ in troubles(counts)],
         "n_found": len(fit.inputs),
         "n_images": stored.n_images,

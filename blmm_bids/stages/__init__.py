@@ -4,6 +4,7 @@ Gather: images to voxel-major parts. Fit: a block of voxels from all parts to a 
 stages skip what an earlier run has finished, and neither knows which kind of worker it runs on.
 """
 
+from blmm_bids.stages.content import zero_warnings
 from blmm_bids.stages.fit import fit, fit_block, fit_blocks, fit_results, plan_fit
 from blmm_bids.stages.gather import gather, gather_smaller, prepare, result_bytes
 from blmm_bids.stages.history import note_cut, note_fits
@@ -27,4 +28,5 @@ __all__ = [
     "plan_fit",
     "prepare",
     "result_bytes",
+    "zero_warnings",
 ]

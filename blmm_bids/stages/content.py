@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blmm_bids.bids.names import distinct_names
 from blmm_bids.errors import DataError
 from blmm_bids.images.reader import MissingRule
+from blmm_bids.outputs.gather import sampled_voxels
 
 _SHOWN = 5
+# Share of the mask above which zeros that count as missing are worth a word.
+_MANY_ZEROS = 0.01
 
 
 def refuse_void_images(
@@ -60,9 +64,49 @@ def infinite_warnings(images: Sequence[Path], numbers: Mapping[str, NDArray[Any]
     if not n_inf.any():
         return ()
     worst = int(n_inf.argmax())
+    names = distinct_names([path.as_posix() for path in images])
     return (
         f"{int((n_inf > 0).sum())} of {len(images)} images hold infinite values, which count as missing; "
-        f"most of them {images[worst].name}, at {int(n_inf[worst])} voxels",
+        f"most of them {names[worst]}, at {int(n_inf[worst])} voxels",
+    )
+
+
+def zero_shares(zeros: NDArray[np.uint8], keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Share of the analysis mask in which each image is exactly 0, (obs,), by the voxels that were sampled.
+
+    Parameters
+    ----------
+    zeros : (obs, byte) uint8
+        As `blmm_bids.outputs.gather.GatherSummary` has it.
+    keep : (voxel,) bool
+        Which candidates are in the analysis mask.
+    """
+    kept = keep[sampled_voxels(keep.size)]
+    bits = np.packbits(kept)
+    n_zero = np.bitwise_count(zeros & bits).sum(axis=1, dtype=np.int64)
+    shares: NDArray[np.float64] = n_zero / max(int(kept.sum()), 1)
+    return shares
+
+
+def zero_warnings(images: Sequence[Path], shares: NDArray[np.float64], rule: MissingRule) -> tuple[str, ...]:
+    """Say which images are 0 at many voxels of the analysis mask, where that counts as missing.
+
+    Parameters
+    ----------
+    images : sequence of Path
+    shares : (obs,) float64
+        From `zero_shares`.
+    rule : MissingRule
+        What counted as missing.
+    """
+    many = shares > _MANY_ZEROS
+    if not rule.only_zeros or not many.any():
+        return ()
+    worst = int(shares.argmax())
+    return (
+        f"zeros count as missing, and {int(many.sum())} of {len(images)} images are exactly 0 at more than "
+        f"{100 * _MANY_ZEROS:.0f} % of the voxels of the mask; most of all {images[worst].name}, at "
+        f"{100 * shares[worst]:.3g} %. Where 0 is a value of these maps, give --zeros data",
     )
 
 

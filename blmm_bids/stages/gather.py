@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from blmm_bids.cluster import Runner
 from blmm_bids.errors import DataError, ExhaustedError
 from blmm_bids.images.blocks import WorkPlan, WorkSize, plan_work
-from blmm_bids.images.grid import CheckedImages, check_grids
+from blmm_bids.images.grid import CheckedImages, Grid, check_grids
 from blmm_bids.images.masks import mask_union
 from blmm_bids.outputs.gather import GatherBatch, GatherSummary, GatherTask, gather_part, read_summary
 from blmm_bids.outputs.workdir import WorkDir, content_digest
-from blmm_bids.stages.content import infinite_warnings, refuse_void_images
+from blmm_bids.stages.content import infinite_warnings, refuse_void_images, zero_shares
 from blmm_bids.stages.digests import array_digest, mask_identities
 from blmm_bids.stages.progress import Progress
 from blmm_bids.stages.records import SERIES_ITEMSIZE, Gathered, Prepared, Problem
@@ -60,14 +60,15 @@ def prepare(
         Too little memory.
     """
     plan = make_plan(problem.design)
-    checked = check_grids(problem.images, affine_tolerance)
-    voxels = _candidates(problem, checked, runner)
+    checked = _check_images(problem, affine_tolerance)
+    voxels = _candidates(problem, checked.grid, runner)
     work = plan_work(
         WorkSize(
             n_obs=problem.design.n_obs,
             n_voxels=voxels.size,
             itemsize=checked.dtype.itemsize,
             max_stored_bytes=checked.max_stored_bytes,
+            n_orientations=checked.n_orientations,
             fit_bytes_per_voxel=result_bytes(problem, plan),
         ),
         runner.bytes_per_worker - plan.work_bytes,
@@ -89,18 +90,27 @@ def result_bytes(problem: Problem, plan: DesignPlan) -> int:
     return 8 * doubles + series
 
 
-def _candidates(problem: Problem, checked: CheckedImages, runner: Runner) -> IntArray:
+def _check_images(problem: Problem, affine_tolerance: float) -> CheckedImages:
+    """Check the headers of all images and of their own masks."""
+    checked = check_grids(problem.images, affine_tolerance)
+    masks = sorted({path for paths in problem.masks for path in paths})
+    if not masks:
+        return checked
+    about = check_grids(masks, affine_tolerance, checked.grid, "masks")
+    n_orientations = max(checked.n_orientations, about.n_orientations)
+    return replace(checked, n_orientations=n_orientations, notes=(*checked.notes, *about.notes))
+
+
+def _candidates(problem: Problem, grid: Grid, runner: Runner) -> IntArray:
     """Voxels that may be in the analysis mask: the explicit mask, else the union of the images' own."""
-    grid = checked.grid
     if problem.mask is not None:
         mask = problem.mask
     elif problem.masks and all(problem.masks):
         # Masks that share a file are read once; the union is over the distinct ones.
-        check_grids(sorted({path for paths in problem.masks for path in paths}), reference=grid)
         sets = list(dict.fromkeys(problem.masks))
         chunks = [sets[start : start + MASKS_PER_TASK] for start in range(0, len(sets), MASKS_PER_TASK)]
         mask = np.zeros(grid.n_voxels, dtype=bool)
-        for _, union in runner.map(mask_union, chunks, label="masks", shared=(grid.shape,)):
+        for _, union in runner.map(mask_union, chunks, label="masks", shared=(grid.shape, grid.affine)):
             mask |= union
     else:
         mask = np.ones(grid.n_voxels, dtype=bool)
@@ -133,6 +143,7 @@ def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
         blocks=work.blocks,
         dtype=prepared.checked.dtype.name,
         rule=problem.rule,
+        affine=prepared.checked.grid.affine,
     )
     batches = [
         GatherBatch(
@@ -155,10 +166,13 @@ def gather(runner: Runner, work_dir: WorkDir, prepared: Prepared) -> Gathered:
     refuse_void_images(problem.images, numbers, problem.rule)
     for warning in (warnings := infinite_warnings(problem.images, numbers)):
         LOGGER.warning("%s", warning)
+    counts: IntArray = np.sum([summary.counts for summary in summaries], axis=0, dtype=np.int64)
+    keep: NDArray[np.bool_] = counts >= problem.min_images
+    numbers["zero_share"] = zero_shares(numbers.pop("zeros"), keep)
     return Gathered(
         stage=stage,
         parts=tuple(stage.part(span.index) for span in work.batches),
-        counts=np.sum([summary.counts for summary in summaries], axis=0, dtype=np.int64),
+        counts=counts,
         images=numbers,
         warnings=warnings,
     )
@@ -210,6 +224,8 @@ def _parts_digest(problem: Problem, checked: CheckedImages, voxels: IntArray, wo
             "images": problem.images,
             "masks": problem.masks,
             "rule": [problem.rule.threshold, problem.rule.zeros],
+            # Says which way round values lie; a file says it in its header.
+            "affine": array_digest(checked.grid.affine),
             "voxels": array_digest(voxels),
             "batches": [span.stop for span in work.batches],
             "blocks": [span.stop for span in work.blocks],

@@ -121,7 +121,7 @@ class Gathered:
     counts : (voxel,) int64
         Images with a value at each candidate.
     images : dict of (obs,) arrays
-        What each image held: ``n_present``, ``n_inf``, ``mean``, ``variance`` …
+        What each image held: ``n_present``, ``n_inf``, ``mean``, ``variance``, ``zero_share`` …
     warnings : tuple of str
         What the user should know of the images' values.
     """

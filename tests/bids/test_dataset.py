@@ -7,7 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from blmm_bids.bids.dataset import DatasetOptions, Selection, find_observations, group_observations
+from blmm_bids.bids.dataset import (
+    DatasetOptions,
+    Selection,
+    find_observations,
+    group_observations,
+    scan_dataset,
+)
 from blmm_bids.bids.selection import selection_from_input
 from blmm_bids.errors import DataError, InvalidBIDSError, MissingInputError, NoMatchError
 from tests.datasets import (
@@ -26,7 +32,9 @@ from tests.datasets import (
 
 
 def observe(root, block=None, group_by=(), **options):
-    return find_observations(DatasetOptions(root, **options), selection_from_input(block or {}), group_by)
+    return find_observations(
+        scan_dataset(DatasetOptions(root, **options)), selection_from_input(block or {}), group_by
+    )
 
 
 @pytest.mark.parametrize("masks", ["stem", "sidecar", "brain", "none"])
@@ -174,7 +182,7 @@ def test_find_observations__subjects_and_participants_are_compared(tmp_path):
     assert "2 of 4 subjects with images are not in participants.tsv (03, 04)" in found.warnings
     assert found.table["participants.age"].isna().tolist() == [False] * 6 + [True] * 4
     chosen = Selection(participant_label=("sub-02", "09"))
-    some = find_observations(DatasetOptions(root), chosen)
+    some = find_observations(scan_dataset(DatasetOptions(root)), chosen)
     assert some.without_images == ("sub-09",)
     write_tsv(root / "participants.tsv", "participant_id age", "1 1", "2 2")
     assert any("Labels are text: '01' is not '1'" in text for text in observe(root).warnings)
@@ -269,8 +277,11 @@ def test_group_observations__sorts_labels_and_refuses_what_images_lack(tmp_path)
     assert sum(len(group) for _, group in groups) == len(found)
     ((labels, group),) = group_observations(found, [])
     assert (labels, group) == ({}, found)
-    with pytest.raises(DataError, match="GroupBy names 'run', but the images have no such entity"):
-        group_observations(found, ["run"])
+    ((labels, group),) = group_observations(found, ["run"])
+    assert labels == {}
+    assert "GroupBy names run, which no image has" in group.warnings[-1]
+    with pytest.raises(DataError, match="GroupBy names 'echo', but the images have no such entity"):
+        group_observations(found, ["echo"])
     write_image(tmp_path / "sub-09" / "sub-09_task-nback_space-MNI_stat-effect_statmap.nii")
     with pytest.raises(DataError, match=r"'contrast', which 1 of .* images lack"):
         group_observations(observe(tmp_path), ["contrast"])

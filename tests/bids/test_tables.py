@@ -391,7 +391,7 @@ def test_join_tables__a_broken_file_concerns_its_columns_and_its_images(tmp_path
     assert "line 2: 1 cells" in str(columns["iq.iq"].fault)
     assert "'age' is there twice" in str(columns["participants.age"].fault)
     (sentence,) = unread
-    assert sentence.startswith("the table 'iq' is left out, for it could not be read: ")
+    assert sentence.startswith(f"'iq' ({tmp_path / 'phenotype' / 'iq.tsv'}, line 2: 1 cells")
     write_text(tmp_path / "sub-02" / "sub-02_sessions.tsv", "session_id\ttime\nses-1\n")
     columns, unread = joined(tmp_path)
     assert "sub-02_sessions.tsv" in str(columns["sessions.time"].fault)

@@ -30,7 +30,7 @@ FAULTS = TableFaults(
     mixed={"text": "'text' looks like numbers"},
     suspects={"g": {0: ("unknown", SAID)}, "age": {0: ("?", "'age' has '?'")}},
     unusable={"iq": InvalidBIDSError("iq.tsv, line 2: 1 cells"), "score": DataError("two values")},
-    unread=("the table 'iq' is left out",),
+    unread=("'iq' (iq.tsv, line 2: 1 cells)",),
     origins={"g": Origin("participants", "text"), "subject": Origin("", "entity of the images")},
     notices={"x": ("'NA' (2) read as missing",), "age": ("guessed",)},
 )
@@ -66,7 +66,7 @@ def build(formula, *instructions):
         ("z", [{"Name": "Scale", "Input": ["iq"], "Output": ["z"]}], InvalidBIDSError, "iq.tsv, line 2"),
         ("x", [{"Name": "Filter", "Query": "iq > 80"}], InvalidBIDSError, "iq.tsv, line 2"),
         ("score", [], DataError, "the model uses 'score': two values"),
-        ("agee", [], ModelSpecError, "'agee', absent .*did you mean 'age'.* But the table 'iq' is left out"),
+        ("agee", [], ModelSpecError, "'agee', absent .*did you mean 'age'.* Not read: 'iq' .iq.tsv, line 2"),
     ],
 )
 def test_build_design__refuses_a_fault_where_it_is_used(formula, instructions, kind, said):
@@ -92,7 +92,10 @@ def test_build_design__leaves_faults_alone_that_do_not_matter(formula, instructi
 
 
 def test_build_design__says_what_was_guessed_of_columns_that_are_used():
-    assert build("x").notices == ("'NA' (2) read as missing", "the table 'iq' is left out")
+    assert build("x").notices == (
+        "'NA' (2) read as missing",
+        "could not be read, and no model uses them: 'iq' (iq.tsv, line 2: 1 cells)",
+    )
     instructions = [{"Name": "Filter", "Query": "g != 'unknown'"}]
     found = {each.name: each for each in build("x + g + (1 | subject)", *instructions).variables}
     assert (found["g"].reason, found["g"].table) == ("text", "participants")

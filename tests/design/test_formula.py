@@ -170,6 +170,14 @@ def test_parse_formula__lists_variables_and_splits():
 
 WRONG = [
     ("agee", r"formula uses 'agee', absent from the tables \(has subject, .*\); did you mean 'age'\?"),
+    ("participant_id", r"uses 'participant_id', absent from the tables .*; write 'subject'"),
+    ("participant", "; write 'subject'"),
+    ("sub", "; write 'subject'"),
+    ("sub_id", "; write 'subject'"),
+    ("SubjectID", "; write 'subject'"),
+    ("participants.participant_id", "; write 'subject'"),
+    ("session_id", "; write 'session'"),
+    ("ses", "; write 'session'"),
     ("score", "several tables have; write sessions.score or participants.score"),
     ("center(agee)", "did you mean 'age'"),
     ("age sex", "operator such as '\\+' is missing"),

@@ -11,9 +11,10 @@ import pytest
 from blmm_bids.cluster import SynchronousRunner
 from blmm_bids.errors import DataError, ExhaustedError
 from blmm_bids.images.reader import MissingRule
+from blmm_bids.outputs.gather import sampled_voxels
 from blmm_bids.outputs.parts import read_block
 from blmm_bids.outputs.workdir import WorkDir
-from blmm_bids.stages import Problem, fit_block, gather, gather_smaller, plan_fit, prepare
+from blmm_bids.stages import Problem, fit_block, gather, gather_smaller, plan_fit, prepare, zero_warnings
 from blmm_bids.stages.fit import _task
 from blmm_bids.stats.model import Contrast, Design, FitOptions, RandomTerm
 
@@ -120,3 +121,58 @@ def test_gather__says_which_images_hold_infinite_values(problem, tmp_path):
     assert gathered.warnings == (
         "1 of 24 images hold infinite values, which count as missing; most of them 3.nii, at 5 voxels",
     )
+
+
+@pytest.mark.parametrize(
+    ("rule", "share", "says"),
+    [
+        (MissingRule(), 0.3, True),
+        (MissingRule(), 0.004, False),
+        (MissingRule(zeros="data"), 0.3, False),
+        # Below the threshold anyhow: that zeros were data would change nothing.
+        (MissingRule(threshold=0.1), 0.3, False),
+        (MissingRule(threshold=-5.0), 0.3, True),
+    ],
+)
+def test_gather__counts_zeros_in_the_mask(problem, tmp_path, rule, share, says):
+    size = int(np.prod(SHAPE))
+    n_zero = round(share * size)
+    values = np.linspace(0.5, 1, size)
+    values[:n_zero] = 0
+    values = values.reshape(SHAPE)
+    nib.Nifti1Image(values.astype(np.float32), np.eye(4)).to_filename(problem.images[3])
+    runner = SynchronousRunner()
+    prepared = prepare(replace(problem, rule=rule), runner, 1e-3)
+    gathered = gather(runner, WorkDir.open(tmp_path / "w"), prepared)
+    shares = gathered.images["zero_share"]
+    assert shares[3] == n_zero / size
+    assert not np.delete(shares, 3).any()
+    warnings = zero_warnings(problem.images, shares, rule)
+    assert bool(warnings) is says
+    if says:
+        assert "1 of 24 images are exactly 0 at more than 1 %" in warnings[0]
+        assert f"3.nii, at {100 * n_zero / size:.3g} %" in warnings[0]
+        assert "--zeros data" in warnings[0]
+
+
+def test_gather__zeros_outside_of_an_images_own_mask_do_not_count(problem, tmp_path):
+    values = np.linspace(0.5, 1, int(np.prod(SHAPE))).reshape(SHAPE)
+    values[:2] = 0
+    nib.Nifti1Image(values.astype(np.float32), np.eye(4)).to_filename(problem.images[3])
+    inside = np.ones(SHAPE, np.uint8)
+    inside[:2] = 0
+    nib.Nifti1Image(inside, np.eye(4)).to_filename(tmp_path / "mask.nii")
+    masks = tuple((tmp_path / "mask.nii",) if obs == 3 else () for obs in range(N_OBS))
+    runner = SynchronousRunner()
+    prepared = prepare(replace(problem, masks=masks), runner, 1e-3)
+    gathered = gather(runner, WorkDir.open(tmp_path / "w"), prepared)
+    assert gathered.images["zero_share"][3] == 0
+
+
+@pytest.mark.parametrize("n_voxels", [1, 7, 16_384, 16_385, 902_629])
+def test_sampled_voxels__are_spread_over_all(n_voxels):
+    sampled = sampled_voxels(n_voxels)
+    assert sampled.size == min(n_voxels, 16_384)
+    assert (np.diff(sampled) >= 1).all()
+    assert sampled[0] == 0
+    assert sampled[-1] >= n_voxels - n_voxels // 8000 - 1
