@@ -167,7 +167,8 @@ def group_observations(
     Raises
     ------
     DataError
-        A name is neither an entity nor a column, or some images lack the entity.
+        A name is neither an entity nor a column, some images lack the entity, or a column has a word that
+        looks like a missing value.
     """
     columns: dict[str, list[str | None]] = {}
     constant: list[str] = []
@@ -215,6 +216,10 @@ def _group_column(observations: Observations, given: str) -> str | None:
         return name
     column = observations.column_of(given)
     if column is not None:
+        suspects = observations.facts[column].suspects if column in observations.facts else {}
+        for path in observations.paths:
+            if path in suspects:
+                raise DataError(suspects[path][1])
         return column
     if name in _OPTIONAL:
         return None
@@ -223,7 +228,7 @@ def _group_column(observations: Observations, given: str) -> str | None:
         msg = f"GroupBy names '{given}', which several tables have; write {choice}."
         raise DataError(msg)
     if given in observations.unusable:
-        msg = f"GroupBy names '{given}', which cannot be a variable: {observations.unusable[given]}."
+        msg = f"GroupBy names '{given}', which cannot be a variable: {observations.unusable[given]}"
         raise DataError(msg)
     columns = [str(each) for each in observations.table.columns if each not in observations.entities]
     msg = (
