@@ -197,14 +197,10 @@ def _add_file(
     try:
         tsv = read_tsv(path, files.encoding)
         keys = find_keys(tsv, key)
-        for sidecar in sidecars:
-            # The one at the root describes the tables of all subjects.
-            if sidecar not in files.sidecars and sidecar.is_file():
-                files.sidecars.add(sidecar)
-                files.about.update(describe_columns(read_json(sidecar), sidecar.name))
     except BlmmError as error:
         files.faults.append(Fault(error, read_header(path, files.encoding), entities))
         return
+    _describe(files, sidecars, tsv.columns)
     for name in tsv.twice:
         msg = f"{path}: column '{name}' is there twice. Rename or remove one."
         files.faults.append(Fault(InvalidBIDSError(msg), (name,), entities, is_whole=False))
@@ -213,6 +209,18 @@ def _add_file(
     )
     files.notices += [*([tsv.notice] if tsv.notice else []), *keys.notices]
     files.telling += _telling(tsv, keys)
+
+
+def _describe(files: _Files, sidecars: Iterable[Path], columns: tuple[str, ...]) -> None:
+    for sidecar in sidecars:
+        # The one at the root describes the tables of all subjects.
+        if sidecar in files.sidecars or not sidecar.is_file():
+            continue
+        files.sidecars.add(sidecar)
+        try:
+            files.about.update(describe_columns(read_json(sidecar), sidecar.name))
+        except BlmmError as error:
+            files.faults.append(Fault(error, columns))
 
 
 def _telling(tsv: Tsv, keys: Keys) -> list[str]:

@@ -145,6 +145,9 @@ def _suspects(
         return (text | {word for word in numbers if is_code(word)}) - set(about.levels)
     if about.names_missing:
         return text
+    if len(text) + len(numbers) < len(filled) and all(map(is_code, numbers)):
+        # The only numbers among labels.
+        return text | set(numbers)
     return text | suspicious_codes(numbers, about.lower, about.upper)
 
 

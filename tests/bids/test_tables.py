@@ -221,6 +221,9 @@ def test_join_tables__words_that_look_missing_are_suspects(tmp_path, word, other
         (["20", "-1", "35"], None, False),
         (["20", "88", "75"], None, False),
         (["950", "999", "35"], None, False),
+        (["M", "-999", "F"], None, True),
+        (["M", "99", "F"], None, True),
+        (["M", "12", "F"], None, False),
         (["1990", "2010", "2000"], None, False),
         (["1", "-999", "2"], {"Levels": {"1": "a", "2": "b", "-999": "coldest"}}, False),
     ],
@@ -230,6 +233,14 @@ def test_join_tables__numbers_that_look_like_codes_are_suspects(tmp_path, cells,
     assert (2 in column.suspects) is suspect
     assert set(column.suspects) <= {2}
     assert column.values[2] in {float(cells[1]), cells[1]}
+
+
+def test_join_tables__a_broken_sidecar_concerns_all_files_that_it_describes(tmp_path):
+    for label in ("01", "09"):
+        write_tsv(tmp_path / f"sub-{label}" / f"sub-{label}_sessions.tsv", "session_id time", "ses-1 4")
+    write_text(tmp_path / "sessions.json", "{broken")
+    columns, _ = joined(tmp_path)
+    assert "sessions.json, line 1: not valid JSON" in str(columns["sessions.time"].fault)
 
 
 @pytest.mark.parametrize(
