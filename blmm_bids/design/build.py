@@ -192,6 +192,8 @@ def build_design(
         )
         raise ModelSpecError(msg)
 
+    _refuse_alike([bar for bar, _ in parts.bars])
+
     # 1. Rows.
     faults.refuse_mixed(parts.covariates)
     fitted = _fitted_rows(node, parts.used, table, ambiguous, faults)
@@ -220,6 +222,16 @@ def build_design(
         formula_text=node.formula_text,
         fixef_terms=matrix.terms,
     )
+
+
+def _refuse_alike(bars: Sequence[Bar]) -> None:
+    """Refuse a grouping column that is named as the interaction of others, ``a:b`` beside ``a`` and ``b``."""
+    columns: dict[str, tuple[str, ...]] = {}
+    for bar in bars:
+        group = ":".join(bar.group_names)
+        if columns.setdefault(group, bar.group_names) != bar.group_names:
+            msg = f"two grouping factors would be named '{group}'; rename the column that is named so"
+            raise ModelSpecError(msg)
 
 
 def _fitted_rows(

@@ -22,6 +22,7 @@ MAX_DEPTH = 30
 """Deepest nesting of parentheses in an expression."""
 
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?(?![\w.])")
+_OPERATOR = re.compile(r"[-+*/]")
 _WORD = re.compile(r"[\w.]+(?:\[[^\]]*\])?|\S")
 
 
@@ -147,12 +148,12 @@ def parse_expression_contrast(
 
 
 def _term_columns(name: str, terms: Terms) -> tuple[str, ...]:
-    """Find a term whatever the order of its factors."""
+    """Find a term by its name, or the one term that has its factors in another order."""
+    if name in terms:
+        return terms[name]
     wanted = sorted(part.strip() for part in name.split(":"))
-    for term, names in terms.items():
-        if term == name or sorted(term.split(":")) == wanted:
-            return names
-    return ()
+    found = [names for term, names in terms.items() if sorted(term.split(":")) == wanted]
+    return found[0] if len(found) == 1 else ()
 
 
 def _column_index(condition: str, columns: Sequence[str], terms: Terms, contrast: str) -> int:
@@ -291,6 +292,7 @@ class _Linear:
         char = self._peek()
         value = np.zeros(len(self.columns) + 1)
         if name := _known_name(self.text, self.position, self.columns):
+            self._refuse_expression(name)
             self.position += len(name)
             value[1 + list(self.columns).index(name)] = 1.0
             return value
@@ -311,6 +313,19 @@ class _Linear:
         if not char:
             raise self._error("ends where a column was expected")
         raise self._unknown(self._word())
+
+    def _refuse_expression(self, name: str) -> None:
+        """Refuse a column whose name is a number, or an expression over other columns."""
+        others = [column for column in self.columns if column != name and not _NUMBER.fullmatch(column)]
+        if not _NUMBER.fullmatch(name):
+            if not _OPERATOR.search(name):
+                return
+            try:
+                _Linear(name, others, self.terms, "").parse()
+            except ModelSpecError:
+                return
+        msg = f"uses '{name}', which is a column and reads as an expression too; rename the variable"
+        raise self._error(msg)
 
     def _peek(self) -> str:
         while self.position < len(self.text) and self.text[self.position].isspace():
