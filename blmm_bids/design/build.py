@@ -310,6 +310,7 @@ def _check(
     warnings = checks.check_variables(fitted.variables, covariates, has_intercept=INTERCEPT in matrix.columns)
     checks.check_fixed(matrix)
     warnings += checks.check_terms(terms, len(fitted.rows), safe_mode=node.options.safe_mode)
+    warnings += checks.check_inside(matrix, terms)
     groups = [bar.group_names for bar, _ in parts.bars]
     warnings += checks.lone_level_warnings(fitted.variables, covariates, groups)
     warnings += checks.unsplit_warnings(fitted.variables, covariates, parts.fixed.splits, groups)
