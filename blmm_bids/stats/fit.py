@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # lme4's isSingular: a diagonal element of the relative covariance factor below this, of effects of one size.
 SINGULAR_TOLERANCE = 1e-4
+# Conditioned covariances below this are zero: what a search has left of them would say nothing, and is beyond
+# the range of float32.
+NO_COVARIANCE = 1e-30
 
 
 def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -> Fit:
@@ -166,9 +169,10 @@ def relative_covariance(plan: DesignPlan, conditioned: FloatArray) -> tuple[Floa
     D : (voxel, vech)
         Column-major lower triangle of each term's D, terms in the design's order.
     singular : (voxel,)
-        lme4's rule over effects of unit root mean square: in lme4 it depends on the covariate's unit.
+        lme4's rule over the conditioned effects, of unit root mean square; lme4's own depends on the unit.
     """
     n_voxels = conditioned.shape[0]
+    conditioned = np.where(np.abs(conditioned) < NO_COVARIANCE, 0.0, conditioned)
     blocks: dict[int, FloatArray] = {}
     singular = np.zeros(n_voxels, dtype=bool)
     for k, rotation in enumerate(plan.rotations):
@@ -179,9 +183,8 @@ def relative_covariance(plan: DesignPlan, conditioned: FloatArray) -> tuple[Floa
         inner[rows, columns] = inner[columns, rows] = conditioned[:, start : start + rows.size].T
         outer = _congruence(rotation, inner)
         blocks[plan.term_order[k]] = np.ascontiguousarray(outer[rows, columns].T)
-        sizes = plan.effect_sizes[k][:, None]
-        in_units = outer * (sizes * sizes.T)[:, :, None]
-        singular |= _smallest_pivot(in_units) < SINGULAR_TOLERANCE**2
+        # Of the conditioned effects: what is singular must not depend on a covariate's unit or origin.
+        singular |= _smallest_pivot(inner) < SINGULAR_TOLERANCE**2
     d = [blocks[k] for k in range(len(blocks))]
     return (np.hstack(d) if d else np.zeros((n_voxels, 0))), singular
 

@@ -79,8 +79,6 @@ class DesignPlan:
         Conditioned random-effects columns, terms in elimination order.
     rotations : tuple of (effect, effect)
         ``D = T D~ T'`` maps each term's conditioned covariance back; lower triangular.
-    effect_sizes : tuple of (effect,)
-        Root mean square of each term's effects over the observations.
     term_order : tuple of int
         Position in ``Design.terms`` of each term in elimination order.
     n_levels : (term,)
@@ -99,7 +97,6 @@ class DesignPlan:
     terms: tuple[RandomTerm, ...]
     effects: FloatArray
     rotations: tuple[FloatArray, ...]
-    effect_sizes: tuple[FloatArray, ...]
     term_order: tuple[int, ...]
     n_levels: IntArray
     passes: tuple[Pass, ...]
@@ -185,7 +182,6 @@ def make_plan(design: Design) -> DesignPlan:
         terms=design.terms,
         effects=passes[-1].effects,
         rotations=rotations,
-        effect_sizes=tuple(_root_mean_square(term.effects) for term in terms),
         term_order=tuple(order),
         n_levels=n_levels,
         passes=passes,
@@ -231,7 +227,7 @@ def _conditioner(effects: FloatArray, group: str) -> FloatArray:
     triangular, so that the conditioned factor maps back to a Cholesky factor.
     """
     n_obs = effects.shape[0]
-    scales = _root_mean_square(effects)
+    scales = np.sqrt((effects**2).mean(axis=0))
     if not (scales > 0).all() or np.linalg.matrix_rank(effects / scales) < effects.shape[1]:
         msg = f"the effects of the random term on '{group}' are linearly dependent; drop one"
         raise DataError(msg)
@@ -240,10 +236,6 @@ def _conditioner(effects: FloatArray, group: str) -> FloatArray:
     r_flipped = np.linalg.qr(effects[:, ::-1], mode="r")
     inverse = np.linalg.inv(r_flipped) * np.sign(np.diag(r_flipped))
     return np.ascontiguousarray(inverse[::-1, ::-1] * np.sqrt(n_obs))
-
-
-def _root_mean_square(effects: FloatArray) -> FloatArray:
-    return np.asarray(np.sqrt((effects**2).mean(axis=0)))
 
 
 def _lanes(doubles: int) -> int:

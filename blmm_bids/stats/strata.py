@@ -8,7 +8,7 @@ images say of the variance between them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,13 +143,25 @@ def make_strata(q_basis: FloatArray, terms: Sequence[RandomTerm]) -> Strata:
 
 
 def _metric(q_basis: FloatArray, terms: Sequence[RandomTerm]) -> FloatArray:
-    """``Q' (I - U U' / 2) Q``, the mean over the terms with U an orthonormal basis of a term's columns."""
+    """``Q' (I - sum of w U U') Q``, U an orthonormal basis of what an effect adds to those before it."""
     n_fixef = q_basis.shape[1]
     metric = np.eye(n_fixef)
-    for term in terms:
+    n_strata = sum(term.n_effects for term in terms)
+    stratum = 0
+    for given in terms:
+        # Made orthogonal in their order, since a slope's offset would hide its digits.
+        term = replace(given, effects=np.linalg.qr(given.effects)[0])
         inner, cross = level_sums(term, term.effects), level_sums(term, q_basis)
-        within = cross.transpose(0, 2, 1) @ np.linalg.pinv(inner, hermitian=True) @ cross
-        metric -= 0.5 / len(terms) * within.sum(axis=0)
+        for e in range(term.n_effects):
+            stratum += 1
+            before = inner[:, :e, :e], inner[:, :e, [e]], cross[:, :e]
+            weights = (np.linalg.pinv(before[0], hermitian=True) @ before[1]).transpose(0, 2, 1)
+            added = (cross[:, [e]] - weights @ before[2])[:, 0]
+            square = inner[:, e, e] - (weights @ before[1])[:, 0, 0]
+            there = square > SAME_SPACE * inner[:, e, e]
+            # Weights that differ, so that strata do where no variance tells them apart; half in all.
+            weight = stratum / (n_strata * (n_strata + 1))
+            metric -= weight * (added[there].T / square[there]) @ added[there]
     return metric
 
 

@@ -123,9 +123,13 @@ def orthonormal_rows(L, design):
     """The same hypothesis in rows that depend on no unit: uncorrelated if levels' images were unlike."""
     X = design.X
     V = np.eye(len(X))
-    for term in design.terms:
-        Z = np.hstack([term.effects * (term.refs == level)[:, None] for level in range(term.n_levels)])
-        V -= 0.5 / len(design.terms) * Z @ np.linalg.pinv(Z)
+    effects = [(term, e) for term in design.terms for e in range(term.n_effects)]
+    for i, (term, e) in enumerate(effects, start=1):
+        for level in range(term.n_levels):
+            Z = term.effects[:, : e + 1] * (term.refs == level)[:, None]
+            added = Z[:, e] - Z[:, :e] @ np.linalg.pinv(Z[:, :e]) @ Z[:, e]
+            if np.linalg.norm(added) > 1e-4 * np.linalg.norm(Z[:, e]):
+                V -= i / (len(effects) * (len(effects) + 1)) * np.outer(added, added) / (added @ added)
     estimate = X @ np.linalg.solve(X.T @ X, L.T)
     return np.linalg.solve(np.linalg.cholesky(estimate.T @ V @ estimate), L)
 
