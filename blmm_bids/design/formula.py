@@ -9,6 +9,7 @@ to it. Column names are formulaic's, with the stand-ins taken back.
 from __future__ import annotations
 
 import ast
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from formulaic.parser import DefaultFormulaParser
 from formulaic.parser.types import ASTNode, Factor, Term
 from numpy.typing import NDArray
 
+from blmm_bids.design.columns import categorical_values, is_categorical
 from blmm_bids.design.expressions import Expression, evaluate, parse_expression
 from blmm_bids.design.tokens import OPERAND_KINDS, Token, formula_error, tokenize
 from blmm_bids.errors import ModelSpecError
@@ -35,6 +37,9 @@ MAX_TERMS = 2_000
 """Most terms that a formula may expand into; ``(a + b + …) ** 20`` would not end."""
 
 _STAND_IN = re.compile(r"\bf(\d+)_\b")
+MAX_COLUMNS = 200
+"""Most columns of a matrix: a voxel's work grows with their cube, the maps of covariances with their square."""
+
 # Of the private use area, since a stand-in lies among levels' labels in formulaic's names of columns.
 _LOOKED_UP = re.compile("\ue000(\\d+)\ue001")
 
@@ -172,6 +177,7 @@ def model_matrix(formula: ParsedFormula, columns: Mapping[str, pd.Series], n_obs
         else _spread(evaluate(factor, columns), n_obs, name)
         for name, factor in formula.factors.items()
     }
+    _check_size(formula, {name: values[stand_ins[name]] for name in formula.factors})
     terms = [
         Term(
             [Factor(stand_ins[name], eval_method="lookup") for name in term]
@@ -196,6 +202,26 @@ def model_matrix(formula: ParsedFormula, columns: Mapping[str, pd.Series], n_obs
     X = np.ascontiguousarray(matrix, dtype=np.float64).reshape(n_obs, len(names))
     _check_finite(formula, X, names)
     return ModelMatrix(X, names, dict(structure))
+
+
+def _check_size(formula: ParsedFormula, values: Mapping[str, object]) -> None:
+    """Refuse categories of very many levels before any column is made of them."""
+    levels = {}
+    for name, value in values.items():
+        inner = value.__wrapped__ if isinstance(value, FactorValues) else value
+        if isinstance(inner, pd.Series) and is_categorical(inner):
+            levels[name] = len(categorical_values(inner).cat.categories)
+    n_columns = sum(math.prod(max(levels.get(name, 2) - 1, 1) for name in term) for term in formula.terms)
+    if n_columns > MAX_COLUMNS:
+        largest = max(levels, key=levels.__getitem__, default="")
+        hint = f" ('{largest}' has {levels[largest]} levels)" if largest else ""
+        grouping = formula.factors.get(largest)
+        instead = f"make it a grouping factor, (1 | {largest}), or " if isinstance(grouping, str) else ""
+        msg = (
+            f"formula '{formula.text[:200]}' makes {n_columns} columns or more{hint}; at most {MAX_COLUMNS} "
+            f"are fitted: {instead}merge levels"
+        )
+        raise ModelSpecError(msg)
 
 
 def _as_written(text: str, formula: ParsedFormula) -> str:
