@@ -233,6 +233,8 @@ def build_design(
         )
         raise ModelSpecError(msg)
 
+    _refuse_alike([bar for bar, _ in parts.bars])
+
     # 1. Rows.
     replaced = replaced_words(node.transformations)
     first = copied_columns(node.transformations)
@@ -269,6 +271,16 @@ def build_design(
         fixef_terms=matrix.terms,
         notices=tuple(faults.said_of(fitted.read)),
     )
+
+
+def _refuse_alike(bars: Sequence[Bar]) -> None:
+    """Refuse a grouping column that is named as the interaction of others, ``a:b`` beside ``a`` and ``b``."""
+    columns: dict[str, tuple[str, ...]] = {}
+    for bar in bars:
+        group = ":".join(bar.group_names)
+        if columns.setdefault(group, bar.group_names) != bar.group_names:
+            msg = f"two grouping factors would be named '{group}'; rename the column that is named so"
+            raise ModelSpecError(msg)
 
 
 def _fitted_rows(
@@ -358,6 +370,7 @@ def _check(
     warnings = checks.check_variables(fitted.variables, covariates, has_intercept=INTERCEPT in matrix.columns)
     checks.check_fixed(matrix)
     warnings += checks.check_terms(terms, len(fitted.rows), safe_mode=node.options.safe_mode)
+    warnings += checks.check_inside(matrix, terms)
     groups = [bar.group_names for bar, _ in parts.bars]
     warnings += checks.lone_level_warnings(fitted.variables, covariates, groups)
     warnings += checks.unsplit_warnings(fitted.variables, covariates, parts.fixed.splits, groups)

@@ -22,6 +22,7 @@ MAX_DEPTH = 30
 """Deepest nesting of parentheses in an expression."""
 
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?(?![\w.])")
+_OPERATOR = re.compile(r"[-+*/]")
 _WORD = re.compile(r"[\w.]+(?:\[[^\]]*\])?|\S")
 
 
@@ -276,6 +277,8 @@ class _Linear:
         value = np.zeros(len(self.names.columns) + 1)
         if found := self.names.match(self.text, self.position, self.where):
             length, column = found
+            if self.text[self.position : self.position + length] == column:
+                self._refuse_expression(column)
             self.position += length
             value[1 + self.names.columns.index(column)] = 1.0
             return value
@@ -296,6 +299,19 @@ class _Linear:
         if not char:
             raise self._error("ends where a column was expected")
         raise self._unknown(self._word())
+
+    def _refuse_expression(self, name: str) -> None:
+        """Refuse a column whose name is a number, or an expression over other columns."""
+        others = [column for column in self.names.columns if column != name and not _NUMBER.fullmatch(column)]
+        if not _NUMBER.fullmatch(name):
+            if not _OPERATOR.search(name):
+                return
+            try:
+                _Linear(name, ColumnNames(others, self.names.terms), "").parse()
+            except ModelSpecError:
+                return
+        msg = f"uses '{name}', which is a column and reads as an expression too; rename the variable"
+        raise self._error(msg)
 
     def _peek(self) -> str:
         while self.position < len(self.text) and self.text[self.position].isspace():

@@ -205,10 +205,12 @@ class ColumnNames:
 
     def term(self, name: str) -> tuple[str, ...]:
         """Find a term's columns, whatever the order of its factors, and with or without ``C()``."""
+        if name in self.terms:
+            return self.terms[name]
         parts = [part.strip() for part in split_interaction(name)]
-        for term, columns in self.terms.items():
-            if term == name or sorted(split_interaction(term)) == sorted(parts):
-                return columns
+        same = [each for term, each in self.terms.items() if sorted(split_interaction(term)) == sorted(parts)]
+        if same:
+            return same[0] if len(same) == 1 else ()
         wanted = sorted(self._variable(part) for part in parts)
         found = [
             columns
