@@ -82,7 +82,8 @@ def places_of(settings: Settings) -> Places:
 @contextmanager
 def _log_file(path: Path, places: Places) -> Iterator[None]:
     try:
-        handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+        # The logs of other models stay.
+        handler = logging.FileHandler(path, mode="a", encoding="utf-8")
     except OSError as error:
         raise _closed(path.parent.parent, error) from error
     handler.setFormatter(_Discreet(places))
