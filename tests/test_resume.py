@@ -130,7 +130,7 @@ def test_run__is_refused_while_another_is_at_work(data, tmp_path, capsys):
     for place in ("work", "out/logs"):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
         with locked(tmp_path / place):
-            run(data, expect=75)
+            run(data, expect=69)
             assert f"{tmp_path}/{place}: another run is at work there" in capsys.readouterr().err
     run(data)
     assert not list(tmp_path.rglob(LOCK_NAME))

@@ -177,7 +177,7 @@ def _run(settings: Settings, work_dir: WorkDir | None, started: float) -> int:
     # 4. What describes all of them.
     _finish(dataset, [unit.result for unit in finished], started, failures, troubles)
     if settings.work.clean and not failures:
-        work_dir.remove()
+        work_dir.remove([unit.title for unit in units])
     for failure in failures:
         LOGGER.error("failed: %s", failure)
     troubles.report()

@@ -58,11 +58,11 @@ def run_reference(path: Path, cluster: ClusterOptions, grids: MaskOptions, work_
             LOGGER.info("removed %s of an earlier run", name)
         work = WorkDir.open(work_dir.absolute() if work_dir else config.outdir / WORK_DIR)
         stack.enter_context(work.locked())
-        work.sweep()
+        work.sweep(keep_jobs=True)
         _fit(config, problem, grids.affine_tolerance, cluster, work)
         work.sweep()
         if work_dir is None:
-            work.remove()
+            work.remove([TITLE])
     LOGGER.info("done in %.1f s; maps: %s", time.monotonic() - started, config.outdir)
     return 0
 

@@ -141,4 +141,5 @@ def note_fits(work_dir: WorkDir, fits: Mapping[str, tuple[Prepared, str]]) -> No
             n_kept,
             prepared.work.n_batches,
         )
-    save_records(work_dir.path, records)
+    # Beside those of other models, whose working files are still there.
+    save_records(work_dir.path, {**earlier, **records})
