@@ -120,6 +120,11 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "--formula", metavar="TEXT", help="lme4 formula, in place of a spec: 'age + sex + (1 | subject)'"
     )
     group.add_argument(
+        "--node-name",
+        metavar="NAME",
+        help="name of the --formula's model, of its maps' folder and of its report (default: group)",
+    )
+    group.add_argument(
         "--contrast",
         action="append",
         default=[],
@@ -218,6 +223,11 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         help="which maps: minimal, default or full; ranef adds a map for each level of the random factors, "
         "residuals one for each image (default: default)",
     )
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace what OUTPUT_DIR has of another model, or of other data, under the same node name",
+    )
     group.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
     add_report_options(group)
     group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
@@ -269,6 +279,9 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     if (args.model is None) == (args.formula is None):
         msg = "give either --model SPEC or --formula 'TEXT'"
         raise UsageError(msg)
+    if args.node_name is not None and args.formula is None:
+        msg = "--node-name goes with --formula; in a model spec, change the node's Name"
+        raise UsageError(msg)
     entities = [read_mapping(args.bids_filter_file, "filter file")] if args.bids_filter_file else []
     named = {"task": args.task_label, "space": args.space, "res": args.res}
     entities += [{name: labels} for name, labels in named.items() if labels]
@@ -276,7 +289,9 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     output_level, output_series = parse_outputs(args.outputs)
     return Settings(
         output_dir=output_dir,
-        spec=read_model_spec(args.model) if args.model else spec_from_formula(args.formula),
+        spec=read_model_spec(args.model)
+        if args.model
+        else spec_from_formula(args.formula, *([] if args.node_name is None else [args.node_name])),
         dataset=DatasetOptions(
             bids_dir=args.bids_dir.absolute(),
             derivatives=tuple(_derivative(text) for text in args.derivatives),
@@ -307,6 +322,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
         output_series=output_series,
         threshold=threshold_of(args),
         dry_run=args.dry_run,
+        overwrite=args.overwrite,
         validate=args.validate,
         command=("bids_app_run.py", *arguments),
     )

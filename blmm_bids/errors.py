@@ -91,6 +91,12 @@ class TemporaryError(BlmmError):
     exit_code = 75
 
 
+class BusyError(BlmmError):
+    """Another run is at work in the same directory: running again at once does not help."""
+
+    exit_code = 69
+
+
 class ExhaustedError(TemporaryError):
     """An item killed one worker after the other, most often for want of memory: it may be cut smaller."""
 
