@@ -53,14 +53,19 @@ def build_contrast(spec: ContrastSpec, names: ColumnNames) -> Contrast:
     else:
         L = np.zeros((len(spec.weights), len(names.columns)))
         seen: dict[int, str] = {}
+        means = names.level_means(spec.conditions)
         for index, condition in enumerate(spec.conditions):
+            if condition in means:
+                for name, share in means[condition].items():
+                    L[:, names.columns.index(name)] += [share * row[index] for row in spec.weights]
+                continue
             column = _column_index(condition, names, where)
             if (earlier := seen.setdefault(column, condition)) != condition:
                 msg = (
                     f"{where} names the column '{names.columns[column]}' as '{earlier}' and as '{condition}'"
                 )
                 raise ModelSpecError(msg)
-            L[:, column] = [row[index] for row in spec.weights]
+            L[:, column] += [row[index] for row in spec.weights]
         test = spec.test or ("t" if len(L) == 1 else "F")
     _check_rows(spec.name, L)
     return Contrast(spec.name, L, test)

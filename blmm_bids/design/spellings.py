@@ -112,6 +112,8 @@ class ColumnNames:
         if len(found) > 1:
             msg = f"{where} names '{name}', which may be {' or '.join(found)}; write the one that is meant"
             raise ModelSpecError(msg)
+        if not found and not references and (column := self._uncoded(name)) is not None:
+            found[column] = None
         if not found and references:
             raise ModelSpecError(self._reference_message(name, references[0], where))
         for column in found:
@@ -119,6 +121,62 @@ class ColumnNames:
                 self.read_as[name] = column
             return column
         return None
+
+    def _uncoded(self, name: str) -> str | None:
+        """Find the column a level that a name with ``T.`` means where no column is a difference.
+
+        Earlier formulaic wrote ``C(group)[T.a]`` for the columns of ``0 + C(group)``.
+        """
+        pieces = self._pieces.get(_squeezed(name.replace("[T.", "[")), set()) if "[T." in name else set()
+        columns = [column for piece in pieces for column in self._by_pieces.get(frozenset({piece}), ())]
+        return columns[0] if len(columns) == 1 else None
+
+    def level_means(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Read levels of a factor, its reference among them, as the means of the levels.
+
+        In bidspm, and in SPM's designs, ``group.a`` and ``group.b`` beside ``X: [1, "group"]`` are the means
+        of the groups. Under treatment coding that of the reference is the intercept, and that of another
+        level the intercept plus its column; what a contrast of them says is the same.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Conditions of one contrast.
+
+        Returns
+        -------
+        dict of str to dict of str to float
+            Condition -> weights of columns, for the levels of each factor whose reference is named; none
+            where the factor interacts with another, or there is no intercept.
+        """
+        if INTERCEPT not in self.columns:
+            return {}
+        levels = {name: piece for name in names if (piece := self._level_of(name)) is not None}
+        means: dict[str, dict[str, float]] = {}
+        for variable in {piece.variable for piece in levels.values() if not piece.has_column}:
+            if self._interacts(variable):
+                continue
+            for name, piece in levels.items():
+                if piece.variable == variable:
+                    own = self._by_pieces.get(frozenset({piece}), ())
+                    means[name] = {INTERCEPT: 1.0, **dict.fromkeys(own, 1.0)}
+                    self.read_as[name] = f"the mean of {variable} {piece.level}"
+        return means
+
+    def _level_of(self, name: str) -> _Piece | None:
+        """Find the one level that a name means, of a factor with a reference."""
+        found = [
+            piece
+            for piece in self._pieces.get(_squeezed(name), ())
+            if piece.level and (piece.coding == "T." or not piece.has_column)
+        ]
+        return found[0] if len(found) == 1 and name not in self.columns else None
+
+    def _interacts(self, variable: str) -> bool:
+        return any(
+            len(pieces) > 1 and any(piece.variable == variable for piece in pieces)
+            for pieces in self._by_pieces
+        )
 
     def match(self, text: str, position: int, where: str) -> tuple[int, str] | None:
         """Find the longest name of a column that stands at a position of an expression.

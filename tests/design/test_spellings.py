@@ -41,9 +41,11 @@ READ = [
     ("C(site)", ["site.2", "site2", "C(site)2", "site[2]", "site[T.2]", "factor(site)2"], "C(site)[T.2]"),
     (PRE, ["session.v2", "session[T.v2]", 'C(session, Treatment("v1"))[T.v2]'], f"{PRE}[T.v2]"),
     (PRE, ["C(session,Treatment('v1'))[T.v2]", "C(session)[T.v2]"], f"{PRE}[T.v2]"),
-    # A column a level: its indicator has a column, a difference from the reference has none.
+    # A column a level.
     ("0 + group", ["group.A", "groupA", "group[A]", "C(group)[A]"], "group[A]"),
-    ("0 + group", ["group[T.A]", "C(group)[T.A]", "Intercept", "1"], None),
+    # Earlier formulaic wrote these columns so; nothing else can be meant.
+    ("0 + group", ["group[T.A]", "C(group)[T.A]"], "group[A]"),
+    ("0 + group", ["Intercept", "1"], None),
     ("1 + group:age", ["group.A:age", "age:group[A]"], "group[A]:age"),
     # Sums are no indicators.
     ("C(group, contr.sum)", ["group[S.A]", "C(group)[S.A]"], "C(group, contr.sum)[S.A]"),
@@ -174,3 +176,31 @@ def test_build_contrast__a_coded_term_by_its_variable_is_its_joint_test():
 )
 def test_split_interaction__splits_outside_of_brackets(name, parts):
     assert split_interaction(name) == parts
+
+
+MEANS = [
+    # conditions, weights, weights of Intercept, group[T.B] and group[T.C]
+    (["group.A", "group.B"], [[1, -1]], [[0, -1, 0]]),
+    (["group.B", "group.A", "group.C"], [[1, -1, 0]], [[0, 1, 0]]),
+    (["group.A", "group.B", "group.C"], [[1, 1, 1]], [[3, 1, 1]]),
+    (["group.A", "group.C"], [[1, 0], [0, 1]], [[1, 0, 0], [1, 0, 1]]),
+    (["group.A"], [[1]], [[1, 0, 0]]),
+    (["C(group)[T.B]", "groupA"], [[1, -1]], [[0, 1, 0]]),
+    # Without the reference, names are those of columns.
+    (["group.B", "group.C"], [[1, -1]], [[0, 1, -1]]),
+]
+
+
+@pytest.mark.parametrize(("conditions", "weights", "expected"), MEANS)
+def test_build_contrast__levels_with_the_reference_are_means(conditions, weights, expected):
+    names = names_of("1 + group")
+    spec = ContrastSpec("c", tuple(conditions), tuple(map(tuple, weights)), "F")
+    assert build_contrast(spec, names).L.tolist() == expected
+    if any("A" in condition for condition in conditions):
+        assert "the mean of group A" in names.notices[0]
+
+
+@pytest.mark.parametrize("formula", ["1 + group * age", "1 + age * group + sex"])
+def test_build_contrast__no_means_of_a_factor_that_interacts(formula):
+    with pytest.raises(ModelSpecError, match="'A' is the reference level of 'group'"):
+        build_contrast(ContrastSpec("c", ("group.A", "group.B"), ((1, -1),), "t"), names_of(formula))
