@@ -166,7 +166,23 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--participants-tsv", type=Path, metavar="FILE", help="in place of the datasets' own")
     group.add_argument(
-        "--table-encoding", default="utf-8-sig", metavar="NAME", help="of TSV files that are not in UTF-8"
+        "--table-encoding", default="auto", metavar="NAME", help="of TSV files (default: told by their bytes)"
+    )
+    group.add_argument(
+        "--missing-values",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="words in tables that mean a missing value, beside n/a, NA, NaN, NULL and #N/A (-999 unknown)",
+    )
+    group.add_argument(
+        "--not-missing",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="words in tables that are values although they look missing (none)",
     )
     group.add_argument("--skip-bids-validation", action="store_true", help="accept an undescribed dataset")
     group.add_argument("--validate", action="store_true", help="run bids-validator-deno on BIDS_DIR first")
@@ -242,7 +258,8 @@ def _run_app(arguments: list[str]) -> int:
 def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     """Turn parsed arguments into the run's settings."""
     from blmm_bids.bids.dataset import DatasetOptions
-    from blmm_bids.bids.tsv import check_encoding
+    from blmm_bids.bids.encodings import check_encoding
+    from blmm_bids.bids.words import WordRules
     from blmm_bids.config.files import read_mapping, read_model_spec
     from blmm_bids.config.settings import Filters, Settings, WorkOptions, parse_outputs
     from blmm_bids.design.contrast_spec import parse_contrast_option
@@ -268,6 +285,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
             input_masks=args.input_masks,
             skip_validation=args.skip_bids_validation,
             table_encoding=check_encoding(args.table_encoding),
+            words=WordRules.of(args.missing_values, args.not_missing),
             images_tsv=args.images and args.images.absolute(),
         ),
         work=WorkOptions(

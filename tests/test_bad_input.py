@@ -335,16 +335,65 @@ TABLES = [
     ),
     Case(
         "duplicate rows",
-        "{data}/participants.tsv: lines 2 and 4 are both about sub-01. Remove one of them.",
-        16,
-        people("sub-01 20 M 1", "sub-02 21 F 2", "sub-01 3 F 1"),
+        "the model uses 'participants.age': 'age' has two values for "
+        "sub-01_ses-01_task-nback_space-MNI_contrast-face_stat-effect_statmap.nii.gz: 20.0 "
+        "({data}/participants.tsv, line 2) and 3.0 ({data}/participants.tsv, line 4). Correct the one "
+        "that is wrong",
+        break_it=people("sub-01 20 M 1", "sub-02 21 F 2", "sub-01 3 F 1"),
+        arguments=formula("1 + participants.age + (1 | subject)"),
     ),
     Case(
         "undecodable bytes",
-        "{data}/participants.tsv, line 2: byte 0xe9 is not UTF-8. Save the file as UTF-8 (in a spreadsheet: "
-        "'Text, tab-separated, UTF-8'), or say what it is in: --table-encoding latin-1.",
+        "the model uses 'participants.age': {data}/participants.tsv, line 2: byte 0xe9 is not UTF-8. Save "
+        "the file as UTF-8 (in a spreadsheet: 'Text, tab-separated, UTF-8'), or say what it is in: "
+        "--table-encoding latin-1.",
         16,
         lambda data: (data / "participants.tsv").write_bytes(b"participant_id\tage\nsub-01\t3\xe9\n"),
+        formula("1 + participants.age + (1 | subject)", "--table-encoding", "utf-8"),
+    ),
+    Case(
+        "a malformed line",
+        "the model uses 'participants.age': {data}/participants.tsv, line 2: 3 cells, but the header has 4. "
+        "Write n/a where a value is missing.",
+        16,
+        people("sub-01 20 M"),
+        formula("1 + participants.age + (1 | subject)"),
+    ),
+    Case(
+        "a name that a table which cannot be read may have",
+        "the model uses 'dose', absent from the tables that could be read. Not read: 'drugs' "
+        "({data}/phenotype/drugs.tsv, line 1: the header has commas and no tab. Save the table "
+        "tab-separated)",
+        64,
+        lambda data: (data / "phenotype" / "drugs.tsv").write_text("participant_id,dose\nsub-01,2\n"),
+        formula("1 + dose"),
+    ),
+    Case(
+        "a word that looks like a missing value",
+        "'sex' in participants has '-' in 1 line, the first being {data}/participants.tsv, line 3: it looks "
+        "like a missing value. If it is one: --missing-values '-', 'MissingValues' of the column in the "
+        "table's JSON file, or n/a in its place; if it is a value: --not-missing '-', or 'Levels' in the "
+        "table's JSON file",
+        break_it=people("sub-01 20 M 1", "sub-02 21 - 2", "sub-03 3 F 1", "sub-04 5 M 1"),
+        arguments=formula("1 + C(sex) + (1 | subject)"),
+    ),
+    Case(
+        "a number that looks like a missing value",
+        "'age' in participants has '-999' in 1 line, the first being {data}/participants.tsv, line 3: it "
+        "looks like a missing value. If it is one: --missing-values '-999', 'MissingValues' of the column in "
+        "the table's JSON file, or n/a in its place; if it is a value: --not-missing '-999', or 'Levels' in "
+        "the table's JSON file",
+        break_it=people("sub-01 20 M 1", "sub-02 -999 F 2", "sub-03 3 F 1", "sub-04 5 M 1"),
+        arguments=formula("1 + participants.age + (1 | subject)"),
+    ),
+    Case(
+        "dates as a covariate",
+        "'age' in participants is text that looks like dates, the first being '2019-03-01' "
+        "({data}/participants.tsv, line 2); days(participants.age) and "
+        "years(participants.age, by=subject) give the time since the first, or declare a category: "
+        "C(participants.age) in the formula, or 'Levels' in the table's JSON file",
+        break_it=people("sub-01 2019-03-01 M 1", "sub-02 2019-03-02 F 2", "sub-03 n/a M 1", "sub-04 n/a M 1"),
+        arguments=formula("1 + participants.age + (1 | subject)"),
     ),
     Case(
         "numbers and text in one column",

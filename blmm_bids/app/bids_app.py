@@ -206,6 +206,8 @@ def _prepare_units(
     if not units:
         msg = "no model could be prepared:\n" + "\n".join(failures)
         raise DataError(msg)
+    for notice in dict.fromkeys(notice for unit in units for notice in unit.built.notices):
+        LOGGER.warning("%s", notice)
     return units
 
 
@@ -354,7 +356,7 @@ def _unit_outputs(
         group=unit.group,
         variables=unit.built.variables,
         notes=unit.notes,
-        warnings=tuple(map(places_of(settings).hide, (*unit.built.warnings, *warnings))),
+        warnings=tuple(map(places_of(settings).hide, (*unit.built.notices, *unit.built.warnings, *warnings))),
     )
 
 

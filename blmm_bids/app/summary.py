@@ -26,6 +26,7 @@ LOGGER = logging.getLogger(__name__)
 # Rows of the dry run's table that a terminal is given; the file has all.
 SHOWN_ROWS = 20
 _WIDEST = 60
+SHOWN_LEVELS = 20
 
 
 def show_units(units: Sequence[Unit]) -> None:
@@ -47,11 +48,7 @@ def show_units(units: Sequence[Unit]) -> None:
                 "  random: (%s | %s), %d levels", " + ".join(term.effect_names), term.group, term.n_levels
             )
         for variable in unit.built.variables:
-            levels = ", ".join(
-                f"{level} {count}" for level, count in zip(variable.levels, variable.counts, strict=False)
-            )
-            detail = f"{_reference_text(variable)}; {levels}" if variable.kind == "categorical" else ""
-            LOGGER.debug("  %s: %s %s", variable.name, variable.kind, detail)
+            LOGGER.debug("  %s", variable_text(variable))
         LOGGER.info(
             "  work: %d candidate voxels in %d blocks, %d batches of images, %s a worker, up to %s on disk",
             work.n_voxels,
@@ -117,13 +114,7 @@ def write_dry_run(output_dir: Path, units: Sequence[Unit]) -> None:
             msg = f"{path} cannot be written: {error.strerror or error}; name another OUTPUT_DIR"
             raise OutputError(msg) from error
         for variable in unit.built.variables:
-            counts = ", ".join(
-                f"{a}: {n}" for a, n in zip(variable.levels[:20], variable.counts[:20], strict=False)
-            )
-            reference = f", {_reference_text(variable)}" if variable.kind == "categorical" else ""
-            LOGGER.info(
-                "  %s: %s%s %s", variable.name, variable.kind, reference, f"({counts})" if counts else ""
-            )
+            LOGGER.info("  %s", variable_text(variable))
         for line in contrast_lines(unit.built.contrasts, unit.built.design.fixef_names):
             LOGGER.info("  %s", line)
         notes, shown = shown_table(table, unit.observations.paths, unit.observations.masks)
@@ -133,10 +124,6 @@ def write_dry_run(output_dir: Path, units: Sequence[Unit]) -> None:
         if len(table) > SHOWN_ROWS:
             LOGGER.info("… and %d more images in the table", len(table) - SHOWN_ROWS)
         LOGGER.info("dry run: %s", path)
-
-
-def _reference_text(variable: VariableInfo) -> str:
-    return f"reference {variable.reference}" if variable.reference else "no reference level"
 
 
 def contrast_lines(contrasts: Sequence[Contrast], columns: Sequence[str]) -> list[str]:
@@ -210,6 +197,26 @@ def _without_shared(name: str, rows: Sequence[Sequence[Path]]) -> tuple[str, lis
 
 def _clipped(text: str) -> str:
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
+
+
+def variable_text(variable: VariableInfo) -> str:
+    """Say a variable's type and why, its table, its levels or range, its reference, and what is missing."""
+    parts = [f"{variable.name}: {variable.kind}"]
+    if variable.kind == "categorical":
+        parts.append(f"reference {variable.reference}" if variable.reference else "no reference level")
+    text = ", ".join(parts)
+    if variable.kind == "date":
+        text += f" ({' to '.join(variable.levels)})"
+    elif variable.minimum is not None:
+        text += f" ({variable.minimum:g} to {variable.maximum:g}, mean {variable.mean:.4g})"
+    elif variable.levels:
+        pairs = zip(variable.levels[:SHOWN_LEVELS], variable.counts[:SHOWN_LEVELS], strict=False)
+        more = f", … {len(variable.levels)} levels" if len(variable.levels) > SHOWN_LEVELS else ""
+        text += f" ({', '.join(f'{level}: {count}' for level, count in pairs)}{more})"
+    origin = f"{variable.reason}, from {variable.table}" if variable.table else variable.reason
+    images = "1 image" if variable.n_missing == 1 else f"{variable.n_missing} images"
+    missing = f"; missing in {images}" if variable.n_missing else ""
+    return f"{text}; {origin}{missing}" if origin else text + missing
 
 
 def image_table(unit: Unit) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from blmm_bids.bids.nearby import advice_on_variable
 from blmm_bids.bids.observations import Observations
 from blmm_bids.config.settings import Settings
 from blmm_bids.design.build import BuiltDesign, build_design
-from blmm_bids.design.faults import TableFaults
+from blmm_bids.design.faults import Origin, TableFaults
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.errors import ModelSpecError, UnknownVariableError
 
@@ -41,14 +41,28 @@ def design_of(settings: Settings, node: NodeSpec, observations: Observations) ->
 
 
 def table_faults(observations: Observations) -> TableFaults:
-    """Faults of the columns, by rows of this table."""
+    """Gather what is known of the columns, by rows of this table."""
     row_of = {path: row for row, path in enumerate(observations.paths)}
     unlisted = {
         name: [row_of[path] for path in paths if path in row_of]
         for name, paths in observations.unlisted.items()
     }
+    suspects = {
+        name: {row_of[path]: word for path, word in facts.suspects.items() if path in row_of}
+        for name, facts in observations.facts.items()
+        if facts.suspects
+    }
+    facts = observations.facts.items()
     return TableFaults(
-        observations.mixed, unlisted, distinct_names([path.as_posix() for path in observations.paths])
+        mixed=observations.mixed,
+        unlisted=unlisted,
+        images=distinct_names([path.as_posix() for path in observations.paths]),
+        mismatches={name: each.mismatch for name, each in facts if each.mismatch},
+        suspects=suspects,
+        unusable=observations.unusable,
+        unread=observations.unread,
+        origins={name: Origin(each.table, each.reason) for name, each in facts},
+        notices={name: each.notices for name, each in facts if each.notices},
     )
 
 

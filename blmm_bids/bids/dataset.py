@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 import pandas as pd
 
 from blmm_bids.bids.cells import check_cells, sort_images
+from blmm_bids.bids.encodings import BY_BYTES
 from blmm_bids.bids.filters import select_images
-from blmm_bids.bids.frame import build_frame
+from blmm_bids.bids.frame import build_frame, facts_by_path
 from blmm_bids.bids.image_table import read_image_table
 from blmm_bids.bids.join import join_tables, participants_of
 from blmm_bids.bids.layout import BidsFile, Listing, list_database, walk_dataset
@@ -20,7 +21,7 @@ from blmm_bids.bids.observations import Observations, group_observations
 from blmm_bids.bids.roots import Root, find_roots
 from blmm_bids.bids.selection import Selection
 from blmm_bids.bids.tables import Table, read_tables
-from blmm_bids.bids.tsv import UTF_8
+from blmm_bids.bids.words import WordRules
 from blmm_bids.errors import MissingInputError, NoMatchError
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ class DatasetOptions:
     skip_validation : bool
         Accept datasets without a description.
     table_encoding : str
-        Of the TSV files, where they are not in UTF-8.
+        Of the TSV files; ``"auto"``: their bytes say it.
+    words : WordRules
+        Which words in tables mean a missing value.
     images_tsv : Path, optional
         A table of the images (see `blmm_bids.bids.image_table`), in place of those of the datasets.
     """
@@ -70,7 +73,8 @@ class DatasetOptions:
     participants_tsv: Path | None = None
     input_masks: Literal["auto", "none"] = "auto"
     skip_validation: bool = False
-    table_encoding: str = UTF_8
+    table_encoding: str = BY_BYTES
+    words: WordRules = field(default_factory=WordRules)
     images_tsv: Path | None = None
 
 
@@ -161,7 +165,7 @@ def find_observations(
     masks, mask_warnings = _find_masks(options, roots, image_files, images, mask_filter or {})
     _check_content(dict.fromkeys((*paths, *(mask for found in masks for mask in found))))
     tables = read_tables(listings, options.participants_tsv, options.table_encoding)
-    columns, table_warnings = join_tables(tables, images)
+    columns, unread = join_tables(tables, images, options.words)
     without_images, people_warnings = _compare_participants(tables, images, selection)
     frame = build_frame(images, columns)
     return Observations(
@@ -173,8 +177,10 @@ def find_observations(
         ambiguous=frame.ambiguous,
         qualified=frame.qualified,
         unusable=frame.unusable,
+        unread=tuple(unread),
         mixed=frame.mixed,
         unlisted={name: frozenset(paths[row] for row in rows) for name, rows in frame.unlisted.items()},
+        facts=facts_by_path(frame, paths),
         levels=frame.levels,
         sources={root.name: root.path for root in roots},
         without_images=without_images,
@@ -184,7 +190,6 @@ def find_observations(
             *group_maps,
             *chosen.notices,
             *mask_warnings,
-            *table_warnings,
             *people_warnings,
             *frame.warnings,
         ),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,38 @@ from blmm_bids.bids.names import entity_rank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from blmm_bids.bids.join import Column
     from blmm_bids.bids.layout import BidsFile
+    from blmm_bids.errors import BlmmError
 
     Values = pd.Series[float] | pd.Series[str]
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """Where a column comes from, and what there is to say of it.
+
+    Attributes
+    ----------
+    table : str
+        Its table's name; empty for entities.
+    reason : str
+        Why it has its type: ``numbers``, ``text``, ``dates``, ``Levels in participants.json``, …
+    notices : tuple of str
+        For those who use it: what was guessed, which words were read as missing.
+    mismatch : str
+        Which labels the table has, where it has none of the images'.
+    suspects : mapping
+        Images whose value looks like a missing one -> the word, and what to say of it.
+    """
+
+    table: str = ""
+    reason: str = "entity of the images"
+    notices: tuple[str, ...] = ()
+    mismatch: str = ""
+    suspects: Mapping[Any, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +54,11 @@ class Frame:
     entities: tuple[str, ...]
     ambiguous: Mapping[str, tuple[str, ...]]
     qualified: Mapping[str, str]
-    unusable: Mapping[str, str]
+    unusable: Mapping[str, BlmmError]
     mixed: Mapping[str, str]
     unlisted: Mapping[str, tuple[int, ...]]
     levels: Mapping[str, tuple[str, ...]]
+    facts: Mapping[str, ColumnFacts]
     warnings: tuple[str, ...]
 
 
@@ -58,13 +86,14 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column], preferred
         owners.setdefault(column.name, []).append(column)
     ambiguous: dict[str, tuple[str, ...]] = {}
     qualified: dict[str, str] = {}
-    unusable: dict[str, str] = {}
+    unusable: dict[str, BlmmError] = {}
     mixed: dict[str, str] = {}
     unlisted: dict[str, tuple[int, ...]] = {}
+    facts = {name: ColumnFacts() for name in entities}
     warnings: list[str] = []
     shadowed: list[str] = []
     for name, owned in owners.items():
-        usable = [column for column in owned if not column.conflict]
+        usable = [column for column in owned if column.fault is None]
         bare = next((column for column in owned if len(owned) == 1 or column.table == preferred), None)
         if name in entities:
             names = ", ".join(column.qualified for column in owned)
@@ -75,15 +104,17 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column], preferred
             ambiguous[name] = tuple(column.qualified for column in usable)
         for column in owned:
             key = name if column is bare and name not in entities else column.qualified
-            if column.conflict:
-                unusable[column.qualified] = unusable[key] = column.conflict
-                warnings.append(f"{column.qualified} cannot be a variable: {column.conflict}")
+            if column.fault is not None:
+                unusable[column.qualified] = unusable[key] = column.fault
             else:
                 qualified[column.qualified] = key
                 if column.mixture:
                     mixed[column.qualified] = mixed[key] = column.mixture
                 if column.unlisted:
                     unlisted[column.qualified] = unlisted[key] = column.unlisted
+                facts[column.qualified] = facts[key] = ColumnFacts(
+                    column.table, column.reason, column.notices, column.mismatch, column.suspects
+                )
                 data[key] = _series(column)
     if shadowed:
         warnings.append(
@@ -96,7 +127,17 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column], preferred
         for name, series in table.items()
         if isinstance(series.dtype, pd.CategoricalDtype)
     }
-    return Frame(table, entities, ambiguous, qualified, unusable, mixed, unlisted, levels, tuple(warnings))
+    return Frame(
+        table, entities, ambiguous, qualified, unusable, mixed, unlisted, levels, facts, tuple(warnings)
+    )
+
+
+def facts_by_path(frame: Frame, paths: Sequence[Path]) -> dict[str, ColumnFacts]:
+    """Facts of the columns with images, which rows may leave, in place of rows."""
+    return {
+        name: replace(facts, suspects={paths[row]: word for row, word in facts.suspects.items()})
+        for name, facts in frame.facts.items()
+    }
 
 
 def _series(column: Column) -> Values:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from blmm_bids.bids.image_paths import NIFTI, Named, file_of
+from blmm_bids.bids.keys import is_missing
 from blmm_bids.bids.names import SHORT_NAME
 from blmm_bids.bids.tsv import read_any_table
-from blmm_bids.errors import DataError
+from blmm_bids.errors import DataError, InvalidBIDSError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,7 @@ class ImageRow:
     named: Named
     masks: tuple[Named, ...]
     entities: Mapping[str, str]
-    cells: Mapping[str, str | None]
+    cells: Mapping[str, str]
 
 
 @dataclass(eq=False)
@@ -76,7 +77,11 @@ def read_image_rows(path: Path, encoding: str) -> ImageTable:
         msg = f"{path} is a spreadsheet's own file. Save it as text: tab-separated (.tsv) or CSV."
         raise DataError(msg)
     tsv, separator = read_any_table(path, encoding)
+    if tsv.twice:
+        msg = f"{path}: column '{tsv.twice[0]}' is there twice. Rename or remove one."
+        raise InvalidBIDSError(msg)
     notices = [f"{path.name} has {separator} between its cells, not tabs: read as such"] if separator else []
+    notices += [tsv.notice] if tsv.notice else []
     roles = _find_roles(tsv)
     entities = _entity_columns(tsv, roles)
     for role, name in {**roles, **entities}.items():
@@ -115,7 +120,7 @@ def _no_path_message(tsv: Tsv) -> str:
     msg = f"{tsv.path} has no column 'path', for the file of each image (it has {', '.join(tsv.columns)})."
     first = tsv.lines[0].cells if tsv.lines else {}
     # A column of file names is a better guess than a name that looks alike.
-    near = [name for name, text in first.items() if (text or "").lower().endswith(NIFTI)]
+    near = [name for name, text in first.items() if text.lower().endswith(NIFTI)]
     near = near or difflib.get_close_matches(PATH, tsv.columns, n=1)
     return f"{msg} Rename '{near[0]}' to path." if near else f"{msg} Add it."
 
@@ -136,12 +141,14 @@ def _bare(entity: str, text: str) -> str:
 def _row(tsv: Tsv, line: Line, roles: Mapping[str, str], entities: Mapping[str, str]) -> ImageRow:
     cells = line.cells
     for role in (PATH, SUBJECT):
-        if role in roles and cells[roles[role]] is None:
+        if role in roles and is_missing(cells[roles[role]]):
             msg = (
                 f"{tsv.path}, line {line.number}: '{roles[role]}' is missing. Fill it in or remove the line."
             )
             raise DataError(msg)
-    about = {each: _bare(each, text) for each, name in entities.items() if (text := cells[name]) is not None}
-    masks = (cells[roles[MASK]] or "").split(";") if MASK in roles else []
-    named = [Named(file_of(text.strip()), line.number) for text in (cells[roles[PATH]] or "", *masks)]
+    about = {
+        each: _bare(each, text) for each, name in entities.items() if not is_missing(text := cells[name])
+    }
+    masks = cells[roles[MASK]].split(";") if MASK in roles and not is_missing(cells[roles[MASK]]) else []
+    named = [Named(file_of(text.strip()), line.number) for text in (cells[roles[PATH]], *masks)]
     return ImageRow(named[0], tuple(mask for mask in named[1:] if mask.text), about, cells)

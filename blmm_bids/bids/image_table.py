@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Final
 import pandas as pd
 
 from blmm_bids.bids.cells import check_cells, sort_images
+from blmm_bids.bids.described import Description, describe_columns
 from blmm_bids.bids.filters import filter_images
-from blmm_bids.bids.frame import build_frame
+from blmm_bids.bids.frame import build_frame, facts_by_path
 from blmm_bids.bids.image_paths import NIFTI, Finder, folders_of, refuse_same_file
 from blmm_bids.bids.image_rows import MASK, PATH, SESSION, SUBJECT, read_image_rows
 from blmm_bids.bids.join import join_tables
+from blmm_bids.bids.keys import is_missing
 from blmm_bids.bids.layout import BidsFile, Listing
 from blmm_bids.bids.names import long_name, parse_name
 from blmm_bids.bids.observations import Observations
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from blmm_bids.bids.join import Column
     from blmm_bids.bids.roots import Root
     from blmm_bids.bids.selection import Selection
+    from blmm_bids.bids.words import WordRules
 
 # Qualifies the columns: images.age.
 TABLE: Final = "images"
@@ -101,7 +104,8 @@ def read_image_table(
     read.rows = [row_of[id(image)] for image in images]
     masks = ((),) * len(images) if options.input_masks == "none" else _find_masks(read, finder)
     tables = _joined_tables(read, options, roots)
-    return _observations(read, images, masks, tables, {root.name: root.path for root in roots})
+    sources = {root.name: root.path for root in roots}
+    return _observations(read, images, masks, tables, sources, options.words)
 
 
 def named_folders(table: Path, bids_dir: Path, encoding: str) -> tuple[Path, ...]:
@@ -173,7 +177,7 @@ def _inapplicable(read: ImageTable, selection: Selection) -> list[str]:
 
 def _as_text(row: ImageRow, folder: Path) -> BidsFile:
     """Give every column as if it were an entity: filters may name any."""
-    filled = {name: text for name, text in row.cells.items() if text is not None}
+    filled = {name: text for name, text in row.cells.items() if not is_missing(text)}
     name = row.named.text.rpartition("/")[2]
     extension = next((ending for ending in NIFTI if name.lower().endswith(ending)), "")
     by_long_name = {long_name(name): text for name, text in filled.items()}
@@ -226,9 +230,10 @@ def _observations(
     masks: tuple[tuple[Path, ...], ...],
     tables: Sequence[Table],
     sources: Mapping[str, Path],
+    rules: WordRules,
 ) -> Observations:
-    own, own_warnings = _own_columns(read)
-    others, warnings = join_tables(tables, images)
+    own = _own_columns(read, rules)
+    others, unread = join_tables(tables, images, rules)
     frame = build_frame(images, [*own, *others], TABLE)
     paths = tuple(image.path for image in images)
     files = [*paths, *(mask for found in masks for mask in found)]
@@ -245,15 +250,17 @@ def _observations(
         ambiguous=frame.ambiguous,
         qualified=frame.qualified,
         unusable=frame.unusable,
+        unread=tuple(unread),
         mixed=frame.mixed,
         unlisted={name: frozenset(paths[row] for row in rows) for name, rows in frame.unlisted.items()},
+        facts=facts_by_path(frame, paths),
         levels=frame.levels,
         sources=named,
-        warnings=(*read.notices, *own_warnings, *warnings, *frame.warnings),
+        warnings=(*read.notices, *frame.warnings),
     )
 
 
-def _own_columns(read: ImageTable) -> tuple[list[Column], list[str]]:
+def _own_columns(read: ImageTable, rules: WordRules) -> list[Column]:
     """Columns of the table itself, by the rules of any other table's."""
     # A label is one however it is written; what else has an entity's name in other capitals keeps its type.
     labels = {name: role for role in (SUBJECT, SESSION) if (name := read.entities.get(role, role)) != role}
@@ -263,17 +270,20 @@ def _own_columns(read: ImageTable) -> tuple[list[Column], list[str]]:
     images: list[BidsFile] = []
     for number, row in enumerate(read.rows):
         # A line is about the image that it names, which has a number here.
-        about = {SUBJECT: str(number)}
+        image = {SUBJECT: str(number)}
         values = {name: text for name, text in row.cells.items() if name not in unneeded}
-        values |= {name: row.entities.get(role) for name, role in labels.items()}
-        lines.append(Row(about, values, f"{read.path}, line {row.named.line}"))
-        images.append(BidsFile("", row.named.text, read.path.parent, about, TABLE, "", None))
-    categories = frozenset({*labels, *_described(read.path)})
-    return join_tables([Table(TABLE, tuple(lines), categories)], images)
+        values |= {name: row.entities.get(role, "") for name, role in labels.items()}
+        lines.append(Row(image, values, f"{read.path}, line {row.named.line}"))
+        images.append(BidsFile("", row.named.text, read.path.parent, image, TABLE, "", None))
+    about = _described(read.path)
+    for name, role in labels.items():
+        # Labels are labels though they are numbers.
+        written = tuple(dict.fromkeys(row.entities.get(role, "") for row in read.rows))
+        about[name] = Description(read.path.name, written)
+    return join_tables([Table(TABLE, tuple(lines), about)], images, rules)[0]
 
 
-def _described(path: Path) -> set[str]:
-    """Columns that have ``Levels`` in the JSON file beside the table."""
+def _described(path: Path) -> dict[str, Description]:
+    """Columns that the JSON file beside the table describes."""
     sidecar = path.with_suffix(".json")
-    described = read_json(sidecar) if sidecar.is_file() else {}
-    return {name for name, about in described.items() if isinstance(about, dict) and "Levels" in about}
+    return describe_columns(read_json(sidecar), sidecar.name) if sidecar.is_file() else {}

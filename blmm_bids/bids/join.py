@@ -6,18 +6,22 @@ belong to one image, they must agree on a column's value.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from blmm_bids.bids.described import Description
+from blmm_bids.bids.values import Cells, Values, read_values
+from blmm_bids.bids.words import WordRules
+from blmm_bids.errors import BlmmError, DataError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from blmm_bids.bids.layout import BidsFile
-    from blmm_bids.bids.tables import Row, Table
+    from blmm_bids.bids.tables import Fault, Row, Table
 
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_SHOWN: Final = 5
 
 
 @dataclass(frozen=True)
@@ -29,21 +33,33 @@ class Column:
     table, name : str
     values : list of (float or str or None)
     is_categorical : bool
-    conflict : str
-        Why the column cannot be used; empty if it can.
+    reason : str
+        Why it is, or is not.
+    fault : BlmmError or None
+        Why the column cannot be used.
     mixture : str
-        Which numbers and which text it has, where it has both without being declared; else empty.
+        Why it is no covariate as it is: numbers and text, text that looks like numbers or dates; else empty.
     unlisted : tuple of int
         Images that no line of the table is about.
+    mismatch : str
+        Which labels the table has instead of the images', where it has none of theirs.
+    suspects : mapping of int to (str, str)
+        Images whose value looks like a missing one -> the word, and what to say of it.
+    notices : tuple of str
+        What was guessed or read as missing, for those who use the column.
     """
 
     table: str
     name: str
     values: list[float | str | None]
     is_categorical: bool
-    conflict: str = ""
+    reason: str = ""
+    fault: BlmmError | None = None
     mixture: str = ""
     unlisted: tuple[int, ...] = ()
+    mismatch: str = ""
+    suspects: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
     @property
     def qualified(self) -> str:
@@ -51,36 +67,84 @@ class Column:
         return f"{self.table}.{self.name}"
 
 
-def join_tables(tables: Sequence[Table], images: Sequence[BidsFile]) -> tuple[list[Column], list[str]]:
+def join_tables(
+    tables: Sequence[Table], images: Sequence[BidsFile], rules: WordRules | None = None
+) -> tuple[list[Column], list[str]]:
     """Give each image the values of the lines that belong to it.
 
     Parameters
     ----------
     tables : sequence of Table
     images : sequence of BidsFile
+    rules : WordRules, optional
+        Which words the user says are missing values.
 
     Returns
     -------
     columns : list of Column
-        Those with a conflict keep their place, without being usable.
-    warnings : list of str
+        Those with a fault keep their place, without being usable.
+    unread : list of str
+        Tables that could not be read, and why.
     """
     columns: list[Column] = []
-    warnings: list[str] = []
+    unread: list[str] = []
     for table in tables:
-        warnings.extend(table.warnings)
+        faults, reason = _faults(table, images)
+        if reason:
+            unread.append(reason)
         matches = _matches(table, images)
         unlisted = tuple(image for image, rows in enumerate(matches) if not rows)
-        for name in table.columns:
-            typed, is_categorical, warning = _typed_values(table, name)
-            if warning:
-                warnings.append(warning)
-            mixture = warning if is_categorical else ""
+        mismatch = _mismatch(table, images) if unlisted else ""
+        where = [row.where for row in table.rows]
+        for name in dict.fromkeys([*table.columns, *faults]):
+            if name in faults:
+                columns.append(
+                    Column(table.name, name, [None] * len(images), is_categorical=False, fault=faults[name])
+                )
+                continue
+            cells = Cells(table.name, name, [row.values.get(name) for row in table.rows], where)
+            typed = read_values(cells, table.about.get(name, Description()), rules or WordRules())
             column = Column(
-                table.name, name, [None] * len(images), is_categorical, mixture=mixture, unlisted=unlisted
-            )
+                table.name, name, [None] * len(images), typed.is_categorical,
+                reason=typed.reason, mixture=typed.mixture, unlisted=unlisted, mismatch=mismatch,
+                notices=(*table.notices, *([typed.notice] if typed.notice else [])),
+            )  # fmt: skip
             columns.append(_joined(column, table, typed, matches, images))
-    return columns, warnings
+    return columns, unread
+
+
+def _faults(table: Table, images: Sequence[BidsFile]) -> tuple[dict[str, BlmmError], str]:
+    """Columns that a file which could not be read may have, and what to say of such files."""
+    concerned = [fault for fault in table.faults if _concerns(fault, images)]
+    faults: dict[str, BlmmError] = {}
+    for fault in concerned:
+        for name in (*fault.columns, *(table.columns if fault.is_whole else ())):
+            faults.setdefault(name, fault.error)
+    whole = [fault for fault in concerned if fault.is_whole]
+    if not whole:
+        return faults, ""
+    more = f"; and {len(whole) - 1} files more" if len(whole) > 1 else ""
+    return faults, f"'{table.name}' ({str(whole[0].error).removesuffix('.')}{more})"
+
+
+def _concerns(fault: Fault, images: Sequence[BidsFile]) -> bool:
+    return any(
+        all(image.entities.get(name, label) == label for name, label in fault.entities.items())
+        for image in images
+    )
+
+
+def _mismatch(table: Table, images: Sequence[BidsFile]) -> str:
+    """Say so where the table's labels are none of the images'."""
+    for entity in ("subject", "session"):
+        theirs = sorted({row.entities[entity] for row in table.rows if entity in row.entities})
+        ours = sorted({image.entities[entity] for image in images if entity in image.entities})
+        if theirs and ours and not set(theirs) & set(ours):
+            return (
+                f"its {entity}s are {', '.join(theirs[:_SHOWN])}, those of the images "
+                f"{', '.join(ours[:_SHOWN])}: labels are text, '1' is not '01'"
+            )
+    return ""
 
 
 def _matches(table: Table, images: Sequence[BidsFile]) -> list[list[int]]:
@@ -111,51 +175,58 @@ def _belongs(row: Row, image: BidsFile) -> bool:
     return all(image.entities.get(name, label) == label for name, label in row.entities.items())
 
 
-def _typed_values(table: Table, name: str) -> tuple[list[float | str | None], bool, str]:
-    """Values of a column, row by row; numbers unless the column holds text or has Levels."""
-    texts = [row.values.get(name) for row in table.rows]
-    if name in table.described:
-        return list(texts), True, ""
-    odd = [index for index, text in enumerate(texts) if text is not None and not _NUMBER.fullmatch(text)]
-    if not odd:
-        return [None if text is None else float(text) for text in texts], False, ""
-    n_filled = sum(text is not None for text in texts)
-    if len(odd) == n_filled:
-        return list(texts), True, ""
-    if all(texts[index] == "NA" for index in odd):
-        numbers = [None if text in {None, "NA"} else float(text or "nan") for text in texts]
-        return list(numbers), False, f"'{name}' in {table.name}: 'NA' read as missing (BIDS writes n/a)"
-    first = odd[0]
-    warning = (
-        f"'{name}' in {table.name} is categorical, for {len(odd)} of {n_filled} values are no numbers, "
-        f"the first being '{texts[first]}' ({table.rows[first].where}); write n/a where a value is missing"
-    )
-    return list(texts), True, warning
-
-
 def _joined(
     column: Column,
     table: Table,
-    typed: Sequence[float | str | None],
+    typed: Values,
     matches: Sequence[Sequence[int]],
     images: Sequence[BidsFile],
 ) -> Column:
-    if all(len(rows) <= 1 for rows in matches):
-        return replace(column, values=[typed[rows[0]] if rows else None for rows in matches])
+    suspects: dict[int, tuple[str, str]] = {}
     for image, rows in enumerate(matches):
-        filled = [index for index in rows if typed[index] is not None]
-        if not filled:
-            continue
-        value = typed[filled[0]]
-        other = next((index for index in filled if typed[index] != value), None)
-        if other is not None:
-            conflict = (
-                f"'{column.name}' has two values for {images[image].name}: "
-                f"{value} ({table.rows[filled[0]].where}) and {typed[other]} ({table.rows[other].where})"
-            )
-            return replace(column, conflict=conflict)
-        column.values[image] = value
-    return column
+        filled = [index for index in rows if typed.values[index] is not None]
+        if filled:
+            value = typed.values[filled[0]]
+            other = next((index for index in filled if typed.values[index] != value), None)
+            if other is not None:
+                error = DataError(_conflict(column.name, table, typed, (filled[0], other), images[image]))
+                return replace(column, fault=error)
+            column.values[image] = value
+        doubtful = next((index for index in filled or rows if index in typed.suspects), None)
+        if doubtful is not None:
+            suspects[image] = typed.suspects[doubtful]
+    return replace(column, suspects=suspects)
+
+
+def _conflict(name: str, table: Table, typed: Values, rows: tuple[int, int], image: BidsFile) -> str:
+    """Say which lines disagree on an image, and what would tell them apart."""
+    first, other = (table.rows[index] for index in rows)
+    values = [typed.values[index] for index in rows]
+    msg = (
+        f"'{name}' has two values for {image.name}: {values[0]} ({first.where}) and {values[1]} "
+        f"({other.where})"
+    )
+    session = image.entities.get("session")
+    if first.is_scan or "subject" not in first.entities:
+        return msg
+    if first.entities.get("session") != other.entities.get("session") and session is None:
+        return (
+            f"{msg}. They are about sessions {first.entities.get('session')} and "
+            f"{other.entities.get('session')}, and the image's name has no session: give a table with the "
+            "line that is meant, --participants-tsv FILE, or images of one session each"
+        )
+    if first.where.rpartition(",")[0] != other.where.rpartition(",")[0]:
+        return f"{msg}. Correct one of the files"
+    if not table.telling:
+        return f"{msg}. Correct the one that is wrong"
+    column = table.telling[0]
+    advice = (
+        f"write the images' session labels into a column 'session_id' beside '{column}', which tells such "
+        "lines apart"
+        if session is not None
+        else f"give a table with a line a participant instead (the lines differ in '{column}')"
+    )
+    return f"{msg}. If both are right, {advice}; else correct the one that is wrong"
 
 
 def participants_of(tables: Iterable[Table]) -> tuple[str, ...]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from blmm_bids.bids.frame import ColumnFacts
+    from blmm_bids.errors import BlmmError
+
 # Set by whoever names an output, or by where a file lies: never part of a stem because inputs share them.
 _SHOWN: Final = 12
 # FitLins, too, takes these as constant where no name has them.
@@ -44,12 +47,17 @@ class Observations:
     qualified : mapping of str to str
         Every qualified name (``participants.age``) -> the column of `table` that holds it, which is
         the bare name where that is unambiguous.
-    unusable : mapping of str to str
-        Columns that could not be joined -> why; they are absent from `table`.
+    unusable : mapping of str to BlmmError
+        Columns that could not be read or joined -> why; they are absent from `table`.
+    unread : tuple of str
+        Tables that could not be read, and why.
     mixed : mapping of str to str
-        Columns of numbers and text, undeclared -> what they hold; qualified names too.
+        Columns of numbers and text, of text that looks like numbers or of dates, undeclared -> what they
+        hold; qualified names too.
     unlisted : mapping of str to frozenset of Path
         Columns -> images that no line of their table is about; qualified names too.
+    facts : mapping of str to ColumnFacts
+        Where each column comes from and what there is to say of it; qualified names too.
     levels : mapping of str to tuple of str
         Categorical columns -> categories.
     sources : mapping of str to Path
@@ -66,9 +74,11 @@ class Observations:
     entities: tuple[str, ...] = ()
     ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     qualified: Mapping[str, str] = field(default_factory=dict)
-    unusable: Mapping[str, str] = field(default_factory=dict)
+    unusable: Mapping[str, BlmmError] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
     mixed: Mapping[str, str] = field(default_factory=dict)
     unlisted: Mapping[str, frozenset[Path]] = field(default_factory=dict)
+    facts: Mapping[str, ColumnFacts] = field(default_factory=dict)
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sources: Mapping[str, Path] = field(default_factory=dict)
     without_images: tuple[str, ...] = ()
@@ -157,7 +167,8 @@ def group_observations(
     Raises
     ------
     DataError
-        A name is neither an entity nor a column, or some images lack the entity.
+        A name is neither an entity nor a column, some images lack the entity, or a column has a word that
+        looks like a missing value.
     """
     columns: dict[str, list[str | None]] = {}
     constant: list[str] = []
@@ -205,6 +216,10 @@ def _group_column(observations: Observations, given: str) -> str | None:
         return name
     column = observations.column_of(given)
     if column is not None:
+        suspects = observations.facts[column].suspects if column in observations.facts else {}
+        for path in observations.paths:
+            if path in suspects:
+                raise DataError(suspects[path][1])
         return column
     if name in _OPTIONAL:
         return None
@@ -213,7 +228,7 @@ def _group_column(observations: Observations, given: str) -> str | None:
         msg = f"GroupBy names '{given}', which several tables have; write {choice}."
         raise DataError(msg)
     if given in observations.unusable:
-        msg = f"GroupBy names '{given}', which cannot be a variable: {observations.unusable[given]}."
+        msg = f"GroupBy names '{given}', which cannot be a variable: {observations.unusable[given]}"
         raise DataError(msg)
     columns = [str(each) for each in observations.table.columns if each not in observations.entities]
     msg = (

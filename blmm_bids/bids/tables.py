@@ -6,27 +6,28 @@ that both have are equal; where several lines belong to one image, they must agr
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from blmm_bids.bids.described import Description, describe_columns
+from blmm_bids.bids.encodings import BY_BYTES
+from blmm_bids.bids.keys import ENTITY_OF, find_keys, is_missing, telling_columns
 from blmm_bids.bids.names import parse_name
 from blmm_bids.bids.roots import read_json
-from blmm_bids.bids.tsv import UTF_8, Tsv, read_tsv
-from blmm_bids.errors import InvalidBIDSError, MissingInputError
+from blmm_bids.bids.tsv import Tsv, read_header, read_tsv
+from blmm_bids.errors import BlmmError, InvalidBIDSError, MissingInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from blmm_bids.bids.keys import Keys
     from blmm_bids.bids.layout import BidsFile, Listing
 
-_KEY_COLUMNS: Final = {"participant_id": ("subject", "sub-"), "session_id": ("session", "ses-")}
 _KEY_OF: Final = {"sessions": "session_id", "scans": "filename"}
 _NO_ENTITIES: Final[Mapping[str, str]] = MappingProxyType({})
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Row:
     ----------
     entities : mapping of str to str
         What the line is about.
-    values : mapping of str to (str or None)
+    values : mapping of str to str
         Text of each column, keys excluded.
     is_scan : bool
         Whether it is a line of scans.tsv.
@@ -48,10 +49,32 @@ class Row:
     """
 
     entities: Mapping[str, str]
-    values: Mapping[str, str | None]
+    values: Mapping[str, str]
     where: str
     is_scan: bool = False
     datatype: str | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What keeps columns from being read; it matters only where the model uses one of them.
+
+    Attributes
+    ----------
+    error : BlmmError
+        To be raised there.
+    columns : tuple of str
+        As far as the header can be read.
+    entities : mapping of str to str
+        What the file is about: it says nothing of other images.
+    is_whole : bool
+        Whether all columns of the file are concerned, so that it gives no line.
+    """
+
+    error: BlmmError
+    columns: tuple[str, ...]
+    entities: Mapping[str, str] = field(default_factory=dict)
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,15 +86,21 @@ class Table:
     name : str
         Qualifies the columns: ``sessions.age``.
     rows : tuple of Row
-    described : frozenset of str
-        Columns that have ``Levels`` in a JSON sidecar.
-    warnings : tuple of str
+    about : mapping of str to Description
+        What JSON sidecars say of columns.
+    notices : tuple of str
+        What was guessed in reading it, for those who use it.
+    faults : tuple of Fault
+    telling : tuple of str
+        Columns that tell several lines of one participant apart, where nothing else does.
     """
 
     name: str
     rows: tuple[Row, ...]
-    described: frozenset[str] = frozenset()
-    warnings: tuple[str, ...] = ()
+    about: Mapping[str, Description] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    telling: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -83,17 +112,21 @@ class Table:
 class _Files:
     """What is collected for one table while its files are read."""
 
-    encoding: str = UTF_8
+    encoding: str = BY_BYTES
     rows: list[Row] = field(default_factory=list)
-    described: set[str] = field(default_factory=set)
+    about: dict[str, Description] = field(default_factory=dict)
     sidecars: set[Path] = field(default_factory=set)
-    warnings: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    telling: list[str] = field(default_factory=list)
 
 
 def read_tables(
-    listings: Sequence[Listing], participants_tsv: Path | None = None, encoding: str = UTF_8
+    listings: Sequence[Listing], participants_tsv: Path | None = None, encoding: str = BY_BYTES
 ) -> tuple[Table, ...]:
     """Read all tables of some datasets.
+
+    What is wrong with a file is kept as a fault of its table: no run ends for a table that it does not use.
 
     Parameters
     ----------
@@ -101,7 +134,7 @@ def read_tables(
     participants_tsv : Path, optional
         Read in place of the datasets' own participants.tsv.
     encoding : str
-        Of all tables.
+        Of all tables; ``"auto"``: the bytes say it.
 
     Returns
     -------
@@ -110,10 +143,8 @@ def read_tables(
 
     Raises
     ------
-    InvalidBIDSError
-        A file is malformed, lacks its key column, or has two lines for one key.
     MissingInputError
-        `participants_tsv` does not exist, or a table cannot be read.
+        `participants_tsv` does not exist.
     """
     found: dict[str, _Files] = defaultdict(lambda: _Files(encoding))
     if participants_tsv is not None:
@@ -136,9 +167,16 @@ def read_tables(
             _add_file(found[path.stem], path, [path.with_suffix(".json")], "participant_id")
     order = ["participants", "sessions", "scans", *sorted(found)]
     return tuple(
-        Table(name, tuple(found[name].rows), frozenset(found[name].described), tuple(found[name].warnings))
+        Table(
+            name,
+            tuple(files.rows),
+            files.about,
+            tuple(files.notices),
+            tuple(files.faults),
+            tuple(dict.fromkeys(files.telling)),
+        )
         for name in dict.fromkeys(order)
-        if name in found and found[name].rows
+        if (files := found.get(name)) is not None and (files.rows or files.faults)
     )
 
 
@@ -156,59 +194,62 @@ def _sidecars(file: BidsFile) -> list[Path]:
 def _add_file(
     files: _Files, path: Path, sidecars: Iterable[Path], key: str, entities: Mapping[str, str] = _NO_ENTITIES
 ) -> None:
-    tsv = read_tsv(path, files.encoding)
-    _check_keys(tsv, key)
-    rows = _scans_rows(tsv, entities) if key == "filename" else _keyed_rows(tsv, entities)
-    files.rows.extend(rows)
+    try:
+        tsv = read_tsv(path, files.encoding)
+        keys = find_keys(tsv, key)
+    except BlmmError as error:
+        files.faults.append(Fault(error, read_header(path, files.encoding), entities))
+        return
+    _describe(files, sidecars, tsv.columns)
+    for name in tsv.twice:
+        msg = f"{path}: column '{name}' is there twice. Rename or remove one."
+        files.faults.append(Fault(InvalidBIDSError(msg), (name,), entities, is_whole=False))
+    files.rows.extend(
+        _scans_rows(tsv, keys, entities) if key == "filename" else _keyed_rows(tsv, keys, entities)
+    )
+    files.notices += [*([tsv.notice] if tsv.notice else []), *keys.notices]
+    files.telling += _telling(tsv, keys)
+
+
+def _describe(files: _Files, sidecars: Iterable[Path], columns: tuple[str, ...]) -> None:
     for sidecar in sidecars:
         # The one at the root describes the tables of all subjects.
-        if sidecar not in files.sidecars and sidecar.is_file():
-            files.sidecars.add(sidecar)
-            described = read_json(sidecar)
-            files.described.update(
-                name for name, about in described.items() if isinstance(about, dict) and "Levels" in about
-            )
+        if sidecar in files.sidecars or not sidecar.is_file():
+            continue
+        files.sidecars.add(sidecar)
+        try:
+            files.about.update(describe_columns(read_json(sidecar), sidecar.name))
+        except BlmmError as error:
+            files.faults.append(Fault(error, columns))
 
 
-def _check_keys(tsv: Tsv, key: str) -> None:
-    """Every line has its key, and no two lines have the same keys."""
-    if key not in tsv.columns:
-        msg = f"{tsv.path} has no column '{key}' (it has {', '.join(tsv.columns)}). Add or rename it."
-        raise InvalidBIDSError(msg)
-    keys = [name for name in ("filename", *_KEY_COLUMNS) if name in tsv.columns]
-    if key == "filename":
-        keys = [key]
-    line_of: dict[tuple[str | None, ...], int] = {}
-    for line in tsv.lines:
-        if line.cells[key] is None:
-            msg = f"{tsv.path}, line {line.number}: '{key}' is missing. Fill it in or remove the line."
-            raise InvalidBIDSError(msg)
-        labels = tuple(line.cells[name] for name in keys)
-        first = line_of.setdefault(labels, line.number)
-        if first != line.number:
-            named = " ".join(label for label in labels if label)
-            msg = f"{tsv.path}: lines {first} and {line.number} are both about {named}. Remove one of them."
-            raise InvalidBIDSError(msg)
+def _telling(tsv: Tsv, keys: Keys) -> list[str]:
+    labels = [tuple(line.cells[column] for column in keys.columns.values()) for line in tsv.lines]
+    counts = Counter(labels)
+    repeated = [line for line, about in zip(tsv.lines, labels, strict=True) if counts[about] > 1]
+    return telling_columns(repeated, keys.columns)
 
 
-def _keyed_rows(tsv: Tsv, entities: Mapping[str, str]) -> list[Row]:
-    keys = {name: rule for name, rule in _KEY_COLUMNS.items() if name in tsv.columns}
+def _keyed_rows(tsv: Tsv, keys: Keys, entities: Mapping[str, str]) -> list[Row]:
     rows: list[Row] = []
     for line in tsv.lines:
         about = {
             entity: label.removeprefix(prefix)
-            for name, (entity, prefix) in keys.items()
-            if (label := line.cells[name]) is not None
+            for name, (entity, prefix) in ENTITY_OF.items()
+            if name in keys.columns and not is_missing(label := line.cells[keys.columns[name]])
         }
-        values = {name: value for name, value in line.cells.items() if name not in keys}
-        rows.append(Row({**entities, **about}, values, f"{tsv.path}, line {line.number}"))
+        values = {name: cell for name, cell in line.cells.items() if name not in keys.columns.values()}
+        # A spreadsheet's empty lines are about nobody.
+        if about:
+            rows.append(Row({**entities, **about}, values, f"{tsv.path}, line {line.number}"))
     return rows
 
 
-def _scans_rows(tsv: Tsv, entities: Mapping[str, str]) -> list[Row]:
+def _scans_rows(tsv: Tsv, keys: Keys, entities: Mapping[str, str]) -> list[Row]:
+    key = keys.columns["filename"]
     rows: list[Row] = []
     for line in tsv.lines:
-        folder, _, name = (line.cells["filename"] or "").rstrip("/").rpartition("/")
+        folder, _, name = line.cells[key].replace("\\", "/").rstrip("/").rpartition("/")
         parsed = parse_name(name)
         # A reference image is taken together with its run, but a little earlier: its times would never agree.
         if parsed is None or parsed.suffix == "sbref":
@@ -216,7 +257,7 @@ def _scans_rows(tsv: Tsv, entities: Mapping[str, str]) -> list[Row]:
         rows.append(
             Row(
                 {**entities, **parsed.entities},
-                {column: value for column, value in line.cells.items() if column != "filename"},
+                {column: value for column, value in line.cells.items() if column != key},
                 f"{tsv.path}, line {line.number}",
                 is_scan=True,
                 datatype=folder.rpartition("/")[2] or None,

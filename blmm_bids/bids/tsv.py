@@ -1,4 +1,4 @@
-"""Reading BIDS tables: tab-separated text with a header, ``n/a`` for what is missing."""
+"""Reading BIDS tables: tab-separated text with a header."""
 
 from __future__ import annotations
 
@@ -6,63 +6,76 @@ import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from blmm_bids.errors import InvalidBIDSError, MissingInputError, UsageError
+from blmm_bids.bids.encodings import BY_BYTES, decode
+from blmm_bids.errors import BlmmError, InvalidBIDSError, MissingInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-UTF_8: Final = "utf-8-sig"
-_NAMES: Final = {UTF_8: "UTF-8"}
-_MARKS: Final = {"commas": ",", "semicolons": ";"}
-MISSING: Final = frozenset({"", "n/a", "nan"})
+_MARKS: Final = {"commas": ",", "semicolons": ";", "blanks": " "}
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a table; missing cells are None.
+    """One line of a table.
 
     Attributes
     ----------
-    cells : mapping of str to (str or None)
+    cells : mapping of str to str
+        Text of each column, without the blanks and quotes around it.
     number : int
         Counted from 1, the header being line 1.
     """
 
-    cells: Mapping[str, str | None]
+    cells: Mapping[str, str]
     number: int
 
 
 @dataclass(frozen=True)
 class Tsv:
-    """A table as text."""
+    """A table as text.
+
+    Attributes
+    ----------
+    path : Path
+    columns : tuple of str
+        Columns without a name are left out, for nothing can refer to them.
+    lines : tuple of Line
+    twice : tuple of str
+        Columns whose name is there more than once; only the last one's cells are in the lines.
+    notice : str
+        What was guessed of its encoding.
+    """
 
     path: Path
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
+    twice: tuple[str, ...] = ()
+    notice: str = ""
 
 
-def read_tsv(path: Path, encoding: str = UTF_8) -> Tsv:
+def read_tsv(path: Path, encoding: str = BY_BYTES) -> Tsv:
     """Read a table; a byte-order mark, any line ending and empty lines are accepted.
 
     Parameters
     ----------
     path : Path
     encoding : str
-        Python's name of it, where the table is not in BIDS's UTF-8.
+        Python's name of it, or ``"auto"``: the bytes say it.
 
     Raises
     ------
     InvalidBIDSError
-        Bytes of another encoding, no header, a column twice, or a line with another number of cells; the
-        message names file and line.
+        Bytes of another encoding, no header, or a line with another number of cells; the message names file
+        and line.
     MissingInputError
         The file cannot be read.
     """
-    return _as_table(path, _filled_lines(path, encoding), lambda line: line.split("\t"))
+    return _as_table(path, *_text_of(path, encoding), lambda line: line.split("\t"))
 
 
-def read_any_table(path: Path, encoding: str = UTF_8) -> tuple[Tsv, str]:
+def read_any_table(path: Path, encoding: str = BY_BYTES) -> tuple[Tsv, str]:
     """Read a table whose cells are between tabs, commas, semicolons or blanks, as its header shows.
 
     Parameters
@@ -81,76 +94,72 @@ def read_any_table(path: Path, encoding: str = UTF_8) -> tuple[Tsv, str]:
     InvalidBIDSError, MissingInputError
         As for `read_tsv`.
     """
-    lines = _filled_lines(path, encoding)
-    separator = _separator(lines[0][1]) if lines else ""
+    text, notice = _text_of(path, encoding)
+    separator = _separator(_header_of(text))
     if not separator:
-        return _as_table(path, lines, lambda line: line.split("\t")), ""
+        return _as_table(path, text, notice, lambda line: line.split("\t")), ""
     if separator == "blanks":
         # A table that stood in a script may still have the script's line ends.
-        return _as_table(path, lines, lambda line: line.rstrip(" \\").split()), separator
+        return _as_table(path, text, notice, lambda line: line.rstrip(" \\").split()), separator
     mark = _MARKS[separator]
     try:
-        return _as_table(path, lines, lambda line: next(csv.reader([line], delimiter=mark), [])), separator
+        table = _as_table(path, text, notice, lambda line: next(csv.reader([line], delimiter=mark), []))
     except csv.Error as error:
         msg = f"{path}: the table between {separator} cannot be read ({error}). Save it tab-separated."
         raise InvalidBIDSError(msg) from error
+    return table, separator
 
 
 def _separator(header: str) -> str:
     if "\t" in header:
         return ""
-    found = next((words for words, mark in _MARKS.items() if mark in header), "")
-    return found or ("blanks" if len(header.split()) > 1 else "")
+    return next((words for words, mark in _MARKS.items() if mark in header.strip()), "")
 
 
-def _filled_lines(path: Path, encoding: str) -> list[tuple[int, str]]:
-    lines = enumerate(_text_lines(path, encoding), start=1)
-    return [(number, line) for number, line in lines if line.strip()]
-
-
-def _as_table(path: Path, lines: list[tuple[int, str]], cells_of: Callable[[str], list[str]]) -> Tsv:
-    numbered = [(number, cells_of(line)) for number, line in lines]
+def _as_table(path: Path, text: str, notice: str, cells_of: Callable[[str], list[str]]) -> Tsv:
+    numbered = [
+        (number, [_unquoted(cell) for cell in cells_of(line)])
+        for number, line in enumerate(_lines(text), start=1)
+        if line.strip()
+    ]
     if not numbered:
         msg = f"{path} is empty; a header line was expected."
         raise InvalidBIDSError(msg)
-    header_number, header_cells = numbered[0]
-    header = [_unquoted(cell) for cell in header_cells]
-    _check_header(path, header_number, header)
-    return Tsv(path, tuple(header), tuple(_line(path, header, number, row) for number, row in numbered[1:]))
+    number, header = numbered[0]
+    _check_header(path, number, header)
+    named = dict.fromkeys(name for name in header if name)
+    twice = tuple(name for name in named if header.count(name) > 1)
+    lines = tuple(_line(path, header, number, row) for number, row in numbered[1:])
+    return Tsv(path, tuple(named), lines, twice, notice)
 
 
-def check_encoding(name: str) -> str:
-    """Take the name of an encoding of text.
-
-    Raises
-    ------
-    UsageError
-        Python knows none of that name.
-    """
+def read_header(path: Path, encoding: str = BY_BYTES) -> tuple[str, ...]:
+    """Names of a table's columns as far as they can be read, for a table that cannot be read as a whole."""
     try:
-        "".encode(name)
-    except LookupError as error:
-        msg = f"--table-encoding {name}: not an encoding of text; wanted utf-8, latin-1, cp1252, …"
-        raise UsageError(msg) from error
-    return name
+        text, _ = _text_of(path, encoding)
+    except MissingInputError:
+        return ()
+    except BlmmError:
+        text = path.read_bytes().decode("utf-8", errors="replace")
+    names = [_unquoted(cell) for cell in _header_of(text).split("\t")]
+    return tuple(dict.fromkeys(name for name in names if name)) if len(names) > 1 else ()
 
 
-def _text_lines(path: Path, encoding: str) -> list[str]:
+def _text_of(path: Path, encoding: str) -> tuple[str, str]:
+    """Text of a file, and what was guessed of its encoding."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         msg = f"{path} cannot be read ({error.strerror}). If it is a datalad link, run 'datalad get' on it."
         raise MissingInputError(msg) from error
-    try:
-        text = raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        msg = (
-            f"{path}, line {line}: byte 0x{raw[error.start]:02x} is not {_NAMES.get(encoding, encoding)}. "
-            "Save the file as UTF-8 (in a spreadsheet: 'Text, tab-separated, UTF-8'), or say what it is in: "
-            "--table-encoding latin-1."
-        )
-        raise InvalidBIDSError(msg) from error
+    return decode(raw, encoding, str(path))
+
+
+def _header_of(text: str) -> str:
+    return next((line for line in _lines(text) if line.strip()), "")
+
+
+def _lines(text: str) -> list[str]:
     # Not str.splitlines: it also breaks at characters that may stand inside a cell.
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
@@ -162,28 +171,21 @@ def _unquoted(cell: str) -> str:
     return text
 
 
-def _check_header(path: Path, number: int, header: list[str]) -> None:
-    if len(header) == 1 and "," in header[0]:
-        msg = f"{path}, line {number}: the header has commas and no tab. Save the table tab-separated."
-        raise InvalidBIDSError(msg)
-    if "" in header:
-        msg = f"{path}, line {number}: column {header.index('') + 1} has no name. Name it or remove it."
-        raise InvalidBIDSError(msg)
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        msg = f"{path}, line {number}: column '{twice[0]}' is there twice. Rename or remove one."
+def _check_header(path: Path, number: int, header: Sequence[str]) -> None:
+    if len(header) == 1 and (separator := _separator(header[0])):
+        msg = f"{path}, line {number}: the header has {separator} and no tab. Save the table tab-separated."
         raise InvalidBIDSError(msg)
 
 
-def _line(path: Path, header: list[str], number: int, row: list[str]) -> Line:
-    cells = [_unquoted(cell) for cell in row]
-    while len(cells) > len(header) and not cells[-1]:
+def _line(path: Path, header: Sequence[str], number: int, cells: list[str]) -> Line:
+    # A tab too many at the end of the header, or of a line.
+    n_named = max((place for place, name in enumerate(header, start=1) if name), default=0)
+    while len(cells) > n_named and not cells[-1]:
         cells.pop()
-    if len(cells) != len(header):
+    if not n_named <= len(cells) <= len(header):
         msg = (
-            f"{path}, line {number}: {len(cells)} cells, but the header has {len(header)}. "
+            f"{path}, line {number}: {len(cells)} cells, but the header has {n_named}. "
             "Write n/a where a value is missing."
         )
         raise InvalidBIDSError(msg)
-    values = [None if cell.casefold() in MISSING else cell for cell in cells]
-    return Line(dict(zip(header, values, strict=True)), number)
+    return Line({name: cell for name, cell in zip(header, cells, strict=False) if name}, number)

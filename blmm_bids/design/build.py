@@ -8,7 +8,7 @@ stay, so that every mean and every scale is that of the images that are fitted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from blmm_bids.design.columns import (
     is_categorical,
 )
 from blmm_bids.design.contrasts import build_contrasts
-from blmm_bids.design.faults import TableFaults
+from blmm_bids.design.faults import Origin, TableFaults
 from blmm_bids.design.formula import (
     INTERCEPT,
     ModelMatrix,
@@ -36,11 +36,11 @@ from blmm_bids.design.label_like import label_like_warnings
 from blmm_bids.design.references import checked_references, reference_of
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.design.spellings import ColumnNames
-from blmm_bids.design.transforms import apply_instructions
+from blmm_bids.design.transforms import apply_instructions, copied_columns, input_columns, replaced_words
 from blmm_bids.errors import DataError, ModelSpecError
 from blmm_bids.stats.model import Contrast, Design, RandomTerm
 
-VariableKind = Literal["numeric", "categorical", "grouping"]
+VariableKind = Literal["numeric", "categorical", "grouping", "date"]
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class VariableInfo:
     ----------
     name : str
         Column name.
-    kind : {"numeric", "categorical", "grouping"}
+    kind : {"numeric", "categorical", "grouping", "date"}
         How the model uses it; a grouping factor that is a covariate too is a covariate here.
     levels : tuple of str
-        Levels over the images that are used; empty for numbers.
+        Levels over the images that are used; empty for numbers, the first and the last of dates.
     reference : str or None
         Level that treatment coding compares the others with; None where there is no such level.
     counts : tuple of int
@@ -63,6 +63,10 @@ class VariableInfo:
         Images in which it was missing, before any were dropped.
     minimum, mean, maximum : float or None
         Of numbers, over the images that are used.
+    reason : str
+        Why it has its kind: ``numbers``, ``text``, ``Levels in participants.json``, ``C() in the formula`` …
+    table : str
+        Where it comes from; empty for entities and for what transformations make.
     """
 
     name: str
@@ -74,6 +78,8 @@ class VariableInfo:
     minimum: float | None = None
     mean: float | None = None
     maximum: float | None = None
+    reason: str = ""
+    table: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +100,8 @@ class BuiltDesign:
         Every variable of the model.
     warnings : tuple of str
         What the user should look at.
+    notices : tuple of str
+        What was guessed of the tables that are used: of the table, not of this fit.
     formula_text : str
         The model as one lme4-like line.
     fixef_terms : mapping of str to tuple of str
@@ -108,16 +116,18 @@ class BuiltDesign:
     warnings: tuple[str, ...]
     formula_text: str
     fixef_terms: Mapping[str, tuple[str, ...]]
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows that are fitted, with the variables as the model sees them."""
+    """Rows that are fitted, with the variables as the model sees them, and all columns that were read."""
 
     variables: Variables
     rows: tuple[int, ...]
     dropped: tuple[tuple[int, str], ...]
     n_missing: Mapping[str, int]
+    read: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +169,11 @@ class _Parts:
     def slopes(self) -> frozenset[str]:
         """Columns that have a random slope."""
         return frozenset(name for _, effects in self.bars for name in effects.covariates)
+
+    @property
+    def dates(self) -> frozenset[str]:
+        """Columns that days() and years() make numbers of."""
+        return self.fixed.dates.union(*(effects.dates for _, effects in self.bars))
 
     @property
     def coded(self) -> frozenset[str]:
@@ -219,8 +234,12 @@ def build_design(
         raise ModelSpecError(msg)
 
     # 1. Rows.
-    faults.refuse_mixed(parts.covariates)
+    replaced = replaced_words(node.transformations)
+    first = copied_columns(node.transformations)
+    faults.refuse_mixed(first.get(name, name) for name in parts.covariates if name not in replaced)
     fitted = _fitted_rows(node, parts, table, ambiguous, faults)
+    still_text = [name for name in parts.covariates if is_categorical(fitted.variables[name])]
+    faults.refuse_mixed(name for name in still_text if name in replaced)
     n_obs = len(fitted.rows)
 
     # 2. Columns.
@@ -242,10 +261,13 @@ def build_design(
         rows=fitted.rows,
         dropped=fitted.dropped,
         contrasts=contrasts,
-        variables=tuple(_describe_variables(parts, fitted, matrix, [effects for _, effects in random])),
+        variables=tuple(
+            _describe_variables(parts, fitted, faults, matrix, [effects for _, effects in random])
+        ),
         warnings=tuple(warnings),
         formula_text=node.formula_text,
         fixef_terms=matrix.terms,
+        notices=tuple(faults.said_of(fitted.read)),
     )
 
 
@@ -261,15 +283,20 @@ def _fitted_rows(
         msg = "no image is left to fit"
         raise DataError(msg)
     instructions, used = node.transformations, parts.used
+    read = tuple(dict.fromkeys([*used, *input_columns(instructions)]))
+    known = {*map(str, table.columns), *ambiguous}
+    faults.refuse_unusable(read, known)
     everything = apply_instructions(instructions, table, ambiguous, drop_rows=False).table
+    faults.refuse_absent(used, known.union(map(str, everything.columns)))
     missing = _missing(used, Variables(everything, ambiguous))
-    read = [name for instruction in instructions for name in instruction.inputs]
-    faults.refuse_unlisted(dict.fromkeys([*used, *read]), missing)
+    inputs = [name for instruction in instructions for name in instruction.inputs]
+    faults.refuse_unlisted(dict.fromkeys([*used, *inputs]), missing)
     reasons = {row: f"{enumerate_names(names)} missing" for row, names in missing.items()}
     complete = table.drop(index=list(reasons))
     if len(complete):
         reasons |= apply_instructions(instructions, complete, ambiguous, drop_rows=True).dropped
     rows = tuple(row for row in range(len(table)) if row not in reasons)
+    faults.refuse_suspects(read, table, set(rows), replaced_words(instructions))
     n_missing = {name: sum(name in names for names in missing.values()) for name in used}
     if not rows:
         counts = enumerate_names([f"{name} in {count}" for name, count in n_missing.items() if count])
@@ -294,7 +321,7 @@ def _fitted_rows(
             node.references, variables, parts.taken, parts.coded, factors - set(parts.used)
         )
         variables = Variables(kept, ambiguous, references)
-    return _Rows(variables, rows, tuple(sorted(reasons.items())), n_missing)
+    return _Rows(variables, rows, tuple(sorted(reasons.items())), n_missing, read)
 
 
 def _missing(used: Iterable[str], variables: Variables) -> dict[int, list[str]]:
@@ -339,22 +366,30 @@ def _check(
 
 
 def _describe_variables(
-    parts: _Parts, fitted: _Rows, fixed: ModelMatrix, random: Sequence[ModelMatrix]
+    parts: _Parts, fitted: _Rows, faults: TableFaults, fixed: ModelMatrix, random: Sequence[ModelMatrix]
 ) -> Iterable[VariableInfo]:
-    covariates = {*parts.fixed.variables, *(name for _, effects in parts.bars for name in effects.variables)}
+    covariates = {*parts.taken, *parts.dates}
     for name in parts.used:
         values = fitted.variables[name]
         n_missing = fitted.n_missing[name]
+        origin = faults.origins.get(name, Origin("", "made by a transformation"))
+        info = VariableInfo(name, "numeric", n_missing=n_missing, reason=origin.reason, table=origin.table)
+        if name in parts.dates:
+            ordered = sorted(map(str, values))
+            yield replace(info, kind="date", levels=(ordered[0], ordered[-1]))
+            continue
         if name in covariates and name not in parts.coded and not is_categorical(values):
             numbers = values.to_numpy()
             low, mean, high = float(numbers.min()), float(numbers.mean()), float(numbers.max())
-            yield VariableInfo(name, "numeric", n_missing=n_missing, minimum=low, mean=mean, maximum=high)
+            yield replace(info, minimum=low, mean=mean, maximum=high)
             continue
         labels = categorical_values(values)
         levels = tuple(str(level) for level in labels.cat.categories)
         counts = tuple(int(count) for count in labels.value_counts().reindex(levels))
+        info = replace(info, levels=levels, counts=counts)
         if name in covariates:
+            reason = "C() in the formula" if name in parts.coded else origin.reason
             reference = reference_of(name, fixed.coded, [each for part in random for each in part.coded])
-            yield VariableInfo(name, "categorical", levels, reference, counts, n_missing)
+            yield replace(info, kind="categorical", reference=reference, reason=reason)
         else:
-            yield VariableInfo(name, "grouping", levels, None, counts, n_missing)
+            yield replace(info, kind="grouping", reason="grouping factor")

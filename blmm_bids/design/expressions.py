@@ -47,6 +47,8 @@ class Expression:
         Columns that it reads, in order.
     split_by : tuple of (str, str)
         Pairs of a column and a grouping column for each ``center(x, by=g)`` or ``mean(x, by=g)``.
+    dates : frozenset of str
+        Columns that it reads in ``days()`` or ``years()`` alone.
     body : ast.expr
         The tree that `evaluate` walks.
     quoted : mapping of str to str
@@ -58,6 +60,7 @@ class Expression:
     split_by: tuple[tuple[str, str], ...]
     body: ast.expr
     quoted: Mapping[str, str]
+    dates: frozenset[str] = frozenset()
 
 
 def parse_expression(formula: str, token: Token) -> Expression:
@@ -91,7 +94,8 @@ def parse_expression(formula: str, token: Token) -> Expression:
         _check(body, quoted)
         text = _unparse(body, quoted)
         variables = tuple(dict.fromkeys(_variables(body, quoted)))
-        return Expression(text, variables, tuple(_splits(body, quoted)), body, quoted)
+        splits = tuple(_splits(body, quoted))
+        return Expression(text, variables, splits, body, quoted, _dates(body, quoted))
     except ModelSpecError as error:
         raise formula_error(formula, token.start, str(error)) from error
     except RecursionError as error:
@@ -268,6 +272,20 @@ def _splits(body: ast.expr, quoted: Mapping[str, str]) -> Iterator[tuple[str, st
             by = [keyword.value for keyword in node.keywords if keyword.arg == "by"]
             for column in (name for argument in node.args for name in _variables(argument, quoted)):
                 yield from ((column, group) for value in by for group in _variables(value, quoted))
+
+
+def _dates(body: ast.expr, quoted: Mapping[str, str]) -> frozenset[str]:
+    """Columns that stand in the first place of days() or years(), and nowhere else."""
+    found = [
+        name
+        for node in ast.walk(body)
+        if isinstance(node, ast.Call)
+        and _column_name(node.func, {}) in functions.DATE_FUNCTIONS
+        and node.args
+        for name in _variables(node.args[0], quoted)
+    ]
+    read = list(_variables(body, quoted))
+    return frozenset(name for name in found if read.count(name) == found.count(name))
 
 
 def _value(node: ast.AST, columns: Mapping[str, pd.Series], quoted: Mapping[str, str]) -> object:

@@ -64,10 +64,18 @@ class ParsedFormula:
 
     @property
     def covariates(self) -> tuple[str, ...]:
-        """Columns that enter the matrix: all but those that only stand in ``by=``."""
-        by = {group for _, group in self.splits}
+        """Columns that enter the matrix: all but those that only stand in ``by=`` or are dates."""
+        by = {group for _, group in self.splits} | self.dates
         direct = {factor for factor in self.factors.values() if isinstance(factor, str)}
         return tuple(name for name in self.variables if name not in by or name in direct)
+
+    @property
+    def dates(self) -> frozenset[str]:
+        """Columns that only ``days()`` and ``years()`` read."""
+        expressions = [factor for factor in self.factors.values() if isinstance(factor, Expression)]
+        others = {factor for factor in self.factors.values() if isinstance(factor, str)}
+        others.update(name for each in expressions for name in each.variables if name not in each.dates)
+        return frozenset(name for each in expressions for name in each.dates) - others
 
     @property
     def splits(self) -> frozenset[tuple[str, str]]:

@@ -16,6 +16,7 @@ from formulaic.transforms import contrasts as codings
 from numpy.typing import NDArray
 
 from blmm_bids.design.columns import REFERENCE, categorical_values, group_codes, is_categorical, label
+from blmm_bids.design.dates import DAYS_OF_A_YEAR, day_numbers
 from blmm_bids.errors import ModelSpecError
 
 FloatArray = NDArray[np.float64]
@@ -62,16 +63,21 @@ def _numbers(x: object, function: str) -> FloatArray:
     return np.asarray(x, dtype=np.float64)
 
 
-def _spread(values: FloatArray, by: object) -> FloatArray:
-    """Mean of each row's group, or of all rows."""
-    if by is None:
-        return np.full(len(values), values.mean())
+def _grouped(by: object) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Group of each row, and the groups' labels."""
     given: list[object] = by if isinstance(by, list) else [by]
     groups = [group for group in given if isinstance(group, pd.Series)]
     if len(groups) < len(given) or not groups:
         msg = "by= takes a grouping variable, as in by=subject"
         raise ModelSpecError(msg)
-    refs, levels = group_codes(groups)
+    return group_codes(groups)
+
+
+def _spread(values: FloatArray, by: object) -> FloatArray:
+    """Mean of each row's group, or of all rows."""
+    if by is None:
+        return np.full(len(values), values.mean())
+    refs, levels = _grouped(by)
     count = np.bincount(refs, minlength=len(levels))
     total = np.bincount(refs, weights=values, minlength=len(levels))
     return np.asarray(total[refs] / count[refs], dtype=np.float64)
@@ -100,6 +106,24 @@ def _scale(x: object, center: bool = True, scale: bool = True, ddof: float = 1) 
 
 def _standardize(x: object, center: bool = True, rescale: bool = True, ddof: float = 0) -> FloatArray:  # noqa: FBT001, FBT002
     return _scale(x, center=center, scale=rescale, ddof=ddof)
+
+
+def _since_first(name: str, unit: float) -> Callable[..., FloatArray]:
+    """Time since the first date of all rows, or of each row's group, in units of some days."""
+
+    def call(x: object, by: object = None) -> FloatArray:
+        if not isinstance(x, pd.Series):
+            msg = f"the first argument of {name}() must be a column of dates"
+            raise ModelSpecError(msg)
+        days = day_numbers(x, name)
+        if by is None:
+            return np.asarray((days - days.min()) / unit)
+        refs, levels = _grouped(by)
+        first = np.full(len(levels), np.inf)
+        np.minimum.at(first, refs, days)
+        return np.asarray((days - first[refs]) / unit)
+
+    return call
 
 
 def _identity(x: object) -> object:
@@ -220,12 +244,17 @@ _CODING_KEYWORDS = {
 }
 _SPLINE = ("df", "knots", "lower_bound", "upper_bound", "extrapolation")
 
+DATE_FUNCTIONS = frozenset({"days", "years"})
+"""Those whose first argument is a column of dates."""
+
 FUNCTIONS: dict[str, Function] = {
     "C": Function(_categorical, ("contrasts", "levels")),
     "center": Function(_center, ("by",)),
     "mean": Function(_mean, ("by",)),
     "scale": Function(_scale, ("center", "scale", "ddof")),
     "standardize": Function(_standardize, ("center", "rescale", "ddof")),
+    "days": Function(_since_first("days", 1.0), ("by",)),
+    "years": Function(_since_first("years", DAYS_OF_A_YEAR), ("by",)),
     "poly": Function(_poly, ("degree", "raw")),
     "bs": Function(_spline(basis_spline, "bs"), (*_SPLINE, "degree", "include_intercept")),
     "cr": Function(_spline(natural_cubic_spline, "cr"), _SPLINE),

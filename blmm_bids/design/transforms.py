@@ -95,6 +95,37 @@ def apply_instructions(
     return Transformed(table, dropped)
 
 
+def input_columns(instructions: Sequence[Instruction]) -> tuple[str, ...]:
+    """Columns that transformations read, those of queries included, wildcards left out."""
+    names: list[str] = []
+    for instruction in instructions:
+        names += [name for name in instruction.inputs if not set(name) & set("*?")]
+        if instruction.name == "Filter":
+            names += query_names(*parse_query(instruction.arguments["Query"]))
+    return tuple(dict.fromkeys(names))
+
+
+def copied_columns(instructions: Sequence[Instruction]) -> dict[str, str]:
+    """Columns that transformations make as they were, under another name -> the first name."""
+    first: dict[str, str] = {}
+    for instruction in instructions:
+        if instruction.name in ("Copy", "Rename"):
+            outputs = _output_names(instruction, instruction.inputs)
+            for name, output in zip(instruction.inputs, outputs, strict=True):
+                first[output] = first.get(name, name)
+    return first
+
+
+def replaced_words(instructions: Sequence[Instruction]) -> dict[str, frozenset[str]]:
+    """Columns whose words transformations replace -> those words."""
+    return {
+        name: frozenset(map(str, instruction.arguments["Replace"]))
+        for instruction in instructions
+        if instruction.name == "Replace"
+        for name in instruction.inputs
+    }
+
+
 _Change = tuple[Sequence[str], dict[str, pd.Series]]
 """Columns removed, and columns added or replaced."""
 

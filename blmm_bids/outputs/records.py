@@ -62,6 +62,14 @@ class Variable(Protocol):
     def maximum(self) -> float | None:
         """Largest value of a numeric variable."""
 
+    @property
+    def reason(self) -> str:
+        """Why it has its kind."""
+
+    @property
+    def table(self) -> str:
+        """Table that it comes from; empty for entities."""
+
 
 @dataclass(frozen=True, eq=False)
 class RunOutputs:

@@ -105,6 +105,9 @@ class StoredVariable:
     minimum: float | None
     mean: float | None
     maximum: float | None
+    # Runs of earlier versions did not say them.
+    reason: str = ""
+    table: str = ""
 
 
 @dataclass(frozen=True)
@@ -305,7 +308,7 @@ def stored_fit(run: RunOutputs, result: UnitResult) -> StoredFit:
         variables=tuple(
             StoredVariable(
                 each.name, each.kind, each.levels, each.reference, each.counts, each.n_missing,
-                each.minimum, each.mean, each.maximum,
+                each.minimum, each.mean, each.maximum, each.reason, each.table,
             )
             for each in unit.variables
         ),

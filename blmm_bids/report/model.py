@@ -29,6 +29,8 @@ def design_view(fit: ReportFit) -> dict[str, Any]:
             {
                 "name": each.name,
                 "kind": each.kind,
+                "reason": each.reason,
+                "table": each.table,
                 "summary": wording.values_text(each),
                 "reference": each.reference or "",
                 "n_missing": each.n_missing,

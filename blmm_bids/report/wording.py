@@ -81,6 +81,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def values_text(variable: StoredVariable) -> str:
     """Say which values a variable has: the range of numbers, or the levels where they are few."""
+    if variable.kind == "date":
+        return " to ".join(variable.levels)
     if variable.minimum is not None and variable.maximum is not None and variable.mean is not None:
         # A centred variable's mean is zero but for rounding.
         scale = max(abs(variable.minimum), abs(variable.maximum))

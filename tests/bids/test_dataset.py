@@ -206,7 +206,7 @@ def test_find_observations__columns_in_conflict_are_unusable(tmp_path):
     write_tsv(scans, "filename motion", f"{stem}_run-1_bold.nii.gz 1", f"{stem}_run-2_bold.nii.gz 2")
     found = observe(root)
     assert "motion" not in found.table
-    assert "'motion' has two values" in found.unusable["motion"]
+    assert "'motion' has two values" in str(found.unusable["motion"])
     assert found.unusable["scans.motion"] == found.unusable["motion"]
     assert found.ambiguous["score"] == ("iq.score", "more.score")
 

@@ -35,6 +35,8 @@ class FactorLevels:
     minimum: float | None = None
     mean: float | None = None
     maximum: float | None = None
+    reason: str = ""
+    table: str = ""
 
 
 def design(*, slopes: bool = True, terms: bool = True) -> Design:
@@ -91,7 +93,16 @@ def unit(root: Path, **changes: object) -> UnitOutputs:
         n_missing=np.arange(12, dtype=np.int64),
         image_stats={"mean": np.linspace(1, 2, 12), "variance": np.full(12, 4.0)},
         variables=(
-            FactorLevels("age", "numeric", n_missing=1, minimum=20.0, mean=21.5, maximum=23.0),
+            FactorLevels(
+                "age",
+                "numeric",
+                n_missing=1,
+                minimum=20.0,
+                mean=21.5,
+                maximum=23.0,
+                reason="numbers",
+                table="sessions",
+            ),
             FactorLevels("sex", "categorical", ("F", "M"), "F", (6, 6)),
         ),
         warnings=("age varies within and between subjects <script>alert(1)</script>",),
