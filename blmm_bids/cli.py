@@ -289,7 +289,8 @@ def _labels(values: Sequence[str]) -> tuple[str, ...]:
     """Labels, or the lines of a file where the single value names one."""
     from blmm_bids.bids.selection import read_labels
 
-    if len(values) == 1 and os.path.isfile(values[0]):  # noqa: PTH113 (a long label makes Path raise)
+    # Not Path's, which raises for a long label; and what is neither file nor directory is refused by name.
+    if len(values) == 1 and os.path.exists(values[0]) and not os.path.isdir(values[0]):  # noqa: PTH110, PTH112
         return read_labels(Path(values[0]))
     return tuple(values)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SKIPPED_DIRECTORIES: Final = frozenset({"sourcedata", "code", "derivatives"})
 IMAGE_EXTENSIONS: Final = (".nii.gz", ".nii")
+_FILE_EXTENSIONS: Final = (*IMAGE_EXTENSIONS, ".tsv", ".json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,8 @@ def _sort_entry(
         is_directory = entry.is_dir()
     except OSError:  # a link to itself is neither
         is_directory = False
-    if not is_directory:
+    # A directory by the name of a file is listed as one, so that whoever wants to read it says what it is.
+    if not is_directory or entry.name.endswith(_FILE_EXTENSIONS):
         if not entry.name.startswith("."):
             collector.add(directory, entry.name)
     elif not _is_skipped(entry.name):

@@ -117,7 +117,7 @@ def read_tables(
     """
     found: dict[str, _Files] = defaultdict(lambda: _Files(encoding))
     if participants_tsv is not None:
-        if not participants_tsv.is_file():
+        if not participants_tsv.exists():
             msg = f"--participants-tsv: {participants_tsv} does not exist. Check the path."
             raise MissingInputError(msg)
         sidecars = [listing.root / "participants.json" for listing in listings]
@@ -162,7 +162,7 @@ def _add_file(
     files.rows.extend(rows)
     for sidecar in sidecars:
         # The one at the root describes the tables of all subjects.
-        if sidecar not in files.sidecars and sidecar.is_file():
+        if sidecar not in files.sidecars and sidecar.exists():
             files.sidecars.add(sidecar)
             described = read_json(sidecar)
             files.described.update(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from blmm_bids.errors import InvalidBIDSError, MissingInputError, UsageError
+from blmm_bids.regular_files import LARGEST_TABLE, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +90,7 @@ def check_encoding(name: str) -> str:
 
 def _text_lines(path: Path, encoding: str) -> list[str]:
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path, LARGEST_TABLE)
     except OSError as error:
         msg = f"{path} cannot be read ({error.strerror}). If it is a datalad link, run 'datalad get' on it."
         raise MissingInputError(msg) from error
