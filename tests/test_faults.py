@@ -219,6 +219,26 @@ def test_run__workers_killed_at_any_moment(data, undisturbed, tmp_path, stage):
     print(f"\n{sum(kills.values())} kills of a worker: {dict(kills)}")  # noqa: T201
 
 
+@pytest.mark.parametrize("seconds", [0.3, 1.1, 2.2, 3.7, 5.3, 7.9])
+def test_run__terminated_while_kernels_are_compiled(data, undisturbed, tmp_path, seconds):
+    """A signal that arrives in one of LLVM's callbacks ends the run as any other: 75, and run again."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
+    place = tmp_path / "place"
+    place.mkdir()
+    arguments = [*command(data, place)[:-4], "--nprocs", "1"]
+    with (place / "stderr").open("w") as log:
+        process = subprocess.Popen(arguments, stderr=log, env=environment, start_new_session=True)
+    wait_until(lambda: is_at(place, "gathering"), process)
+    time.sleep(seconds)
+    if process.poll() is None:
+        process.terminate()
+    code = process.wait(PATIENCE)
+    message = (place / "stderr").read_text()
+    assert code in (0, 75), message
+    assert "Traceback" not in message, message
+    finish(data, place, undisturbed)
+
+
 # Storage -----------------------------------------------------------------------------------------
 
 

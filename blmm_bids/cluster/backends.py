@@ -67,6 +67,10 @@ def open_cluster(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
             LOGGER.info("dashboard: %s", runner.dashboard)
         try:
             yield runner
+        except Exception:
+            # A signal may arrive in a callback, of LLVM for instance, that makes another exception of ours.
+            interrupts.check()
+            raise
         finally:
             interrupts.closing = True
 
