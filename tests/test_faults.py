@@ -239,6 +239,24 @@ def test_run__terminated_while_kernels_are_compiled(data, undisturbed, tmp_path,
     finish(data, place, undisturbed)
 
 
+@pytest.mark.parametrize("stage", STAGES[1:3])
+def test_run__a_worker_is_stopped_for_a_while(data, undisturbed, tmp_path, stage):
+    """As a scheduler does that suspends jobs, or a machine that sleeps: the run waits for it."""
+    place = tmp_path / "place"
+    process = start(command(data, place), place)
+    wait_until(lambda: len(workers_of(process.pid)) == 2 and is_at(place, stage), process)
+    stopped = workers_of(process.pid)[:1]
+    for pid in stopped:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    time.sleep(10)
+    for pid in stopped:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    assert process.wait(PATIENCE) == 0, (place / "stderr").read_text()[-4000:]
+    compare(place, undisturbed)
+
+
 # Storage -----------------------------------------------------------------------------------------
 
 

@@ -92,6 +92,13 @@ def _scheduler_file(options: ClusterOptions) -> Path:
     if options.scheduler_file is None:
         msg = "--cluster external: wanted --scheduler-file FILE, of a dask scheduler or for a new one"
         raise UsageError(msg)
+    path = str(options.scheduler_file)
+    if options.write_worker_script and shlex.quote(path) != path:
+        msg = (
+            "--scheduler-file: the worker script beside it cannot hold a path with blanks or signs, as "
+            f"{path!r} has; give another one"
+        )
+        raise UsageError(msg)
     return options.scheduler_file
 
 
