@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from blmm_bids.errors import MissingInputError
+from blmm_bids.regular_files import open_regular
 
 _GZIP = b"\x1f\x8b"
 # Ends of a gzip file have the checksum and the size of what is inside.
@@ -46,7 +47,7 @@ def _identity(path: Path) -> str:
 
 def _of_file(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         starts = [0, max(size - _END, 0)]
         if file.read(len(_GZIP)) != _GZIP:
