@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import pandas as pd
 
 from blmm_bids.bids.cells import check_cells, sort_images
-from blmm_bids.bids.filters import select_images
+from blmm_bids.bids.filters import filter_rows
 from blmm_bids.bids.frame import build_frame
 from blmm_bids.bids.image_paths import NIFTI, Finder, folders_of, refuse_same_file
 from blmm_bids.bids.image_rows import MASK, PATH, SESSION, SUBJECT, read_image_rows
@@ -147,7 +147,7 @@ def _select(read: ImageTable, selection: Selection) -> None:
         datatype=(),
         sources=(),
     )
-    kept, warnings = select_images(files, wanted)
+    kept, warnings = filter_rows(files, wanted)
     read.notices += warnings
     row_of = {id(file): row for file, row in zip(files, read.rows, strict=True)}
     read.rows = [row_of[id(file)] for file in kept]

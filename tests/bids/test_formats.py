@@ -157,3 +157,10 @@ def test_select_images__spm_folders_are_no_contradiction(tmp_path):
     assert "there is .nii" not in str(caught.value)
     assert "2 image file(s) have names without a BIDS entity" in str(caught.value)
     assert walk_dataset(tmp_path).warnings[0].startswith("2 image file(s)")
+
+
+def test_select_images__speaks_of_pairs_that_match_alone(tmp_path):
+    root = tree(tmp_path, (".hdr", ".img", ".nii"))
+    names, warnings = select(root, subject="02")
+    assert names == [STEM.format(2) + ".nii"]
+    assert [text.split(" lie")[0] for text in warnings] == ["1 .hdr/.img pair(s)"]
