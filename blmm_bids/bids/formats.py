@@ -50,6 +50,12 @@ def is_read(ending: str) -> bool:
     return ending in IMAGE_EXTENSIONS
 
 
+def without_extension(name: str) -> str:
+    """Name of a NIfTI file without its extension: one and the same for a map in whatever form."""
+    endings = (*IMAGE_EXTENSIONS, *HEADER_EXTENSIONS)
+    return name.removesuffix(next((ending for ending in endings if name.endswith(ending)), ""))
+
+
 def counted(endings: Iterable[str]) -> str:
     """Count formats: ``.mgz (20), .BRIK (16)``."""
     return ", ".join(f"{ending} ({count})" for ending, count in Counter(endings).most_common())
@@ -108,8 +114,8 @@ def double_notices(doubles: Sequence[BidsFile], matching: Sequence[BidsFile]) ->
     if not found:
         return []
     return [
-        f"{len(found)} .hdr/.img pair(s) lie beside a .nii or .nii.gz of the same name, which is read in their "
-        f"place, the first being {found[0].path}"
+        f"{len(found)} .hdr/.img pair(s) lie beside a .nii or .nii.gz of the same name, which is read in "
+        f"their place, the first being {found[0].path}"
     ]
 
 
