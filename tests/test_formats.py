@@ -84,7 +84,7 @@ def test_run__a_first_image_stored_otherwise_is_never_mixed_with_what_was_kept(t
     kept = ("--work-dir", str(tmp_path / "work"), "--mem", "2G")
     run(root, tmp_path / "out", *kept)
     store_as(sorted(root.rglob("*stat-effect_statmap.nii.gz"))[0], LAS)
-    again = run(root, tmp_path / "out", *kept)
+    again = run(root, tmp_path / "out", *kept, "--overwrite")
     assert again == run(root, tmp_path / "fresh")
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from blmm_bids.bids.formats import without_extension
 from blmm_bids.bids.names import entity_rank, long_name, parse_name
 from blmm_bids.bids.observations import Observations
 from blmm_bids.design.build import BuiltDesign
@@ -93,10 +94,11 @@ def check_pooling(node: NodeSpec, observations: Observations, built: BuiltDesign
 def _check_file_names(fitted: Observations, labels: Mapping[str, Sequence[str]], built: BuiltDesign) -> None:
     """Refuse ``con_0001`` among ``con_0002``: names that several images share say what these are."""
     names = [path.name for path, suffix in zip(fitted.paths, labels["suffix"], strict=True) if not suffix]
-    if len(names) < len(fitted) or len(set(names)) in {1, len(names)}:
+    stems = list(map(without_extension, names))
+    if len(names) < len(fitted) or len(set(stems)) in {1, len(names)}:
         return
     told = [labels[name] for name in fitted.entities if name != "subject"]
-    if _is_determined(names, list(zip(map(tuple, built.design.X.tolist()), *told, strict=True))):
+    if _is_determined(stems, list(zip(map(tuple, built.design.X.tolist()), *told, strict=True))):
         return
     counts = Counter(names)
     shown = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_SHOWN))

@@ -11,6 +11,7 @@ from blmm_bids.bids.formats import (
     ADVICE,
     IMAGE_EXTENSIONS,
     counted,
+    double_notices,
     image_format,
     is_read,
     join_pairs,
@@ -83,18 +84,20 @@ def _filters(selection: Selection) -> list[_Filter]:
 
 
 def select_images(files: Iterable[BidsFile], selection: Selection) -> tuple[list[BidsFile], list[str]]:
-    """Pick the images that a selection allows.
+    """Pick the images of a dataset that a selection allows.
 
     Parameters
     ----------
     files : iterable of BidsFile
+        All files of the datasets.
     selection : Selection
 
     Returns
     -------
     images : list of BidsFile
     warnings : list of str
-        Filters of Input that are set aside; labels that were asked for and that no image has.
+        Filters of Input that are set aside; images that are found and not used; labels that were asked for
+        and that no image has.
 
     Raises
     ------
@@ -102,26 +105,34 @@ def select_images(files: Iterable[BidsFile], selection: Selection) -> tuple[list
         The selection names an entity that neither BIDS nor the dataset knows.
     NoMatchError
         Nothing is left; the message says which filter is to blame and what there is.
+    MissingInputError
+        An image is half of a pair.
     """
     files = tuple(files)
     selection, notices = maps_selection(selection, files)
     selection = selection.with_defaults()
-    extensions = wanted_extensions(selection.extension)
-    images, pair_notices = join_pairs(
-        [file for file in files if file.extension in extensions and _is_image(file, selection)]
-    )
-    if not images:
-        raise NoMatchError("\n".join([_no_image_message(files, selection), *_nameless_notices(files, ())]))
+    joined, doubles = join_pairs(files, selection.extension)
     try:
-        kept, absent = filter_images(images, selection)
+        kept, absent = _keep(joined, selection)
     except NoMatchError as error:
         raise NoMatchError("\n".join([str(error), *_nameless_notices(files, ())])) from error
     refuse_halves(kept)
     filters = _filters(selection)
-    others = [file for file in files if file.extension not in extensions and _is_image(file, selection)]
-    unread = _unread_notices(file for file in others if all(each.keeps(file) for each in filters))
-    unused = [*pair_notices, *unread, *_nameless_notices(files, kept)]
+    rest = [
+        file for file in files if _is_image(file, selection) and all(each.keeps(file) for each in filters)
+    ]
+    unread = [file for file in rest if file.extension not in wanted_extensions(selection.extension)]
+    unused = [*double_notices(doubles, rest), *_unread_notices(unread), *_nameless_notices(files, kept)]
     return kept, [*notices, *unused, *absent]
+
+
+def _keep(files: Sequence[BidsFile], selection: Selection) -> tuple[list[BidsFile], list[str]]:
+    """Images that pass all filters, and labels that no image has."""
+    extensions = wanted_extensions(selection.extension)
+    images = [file for file in files if file.extension in extensions and _is_image(file, selection)]
+    if not images:
+        raise NoMatchError(_no_image_message(files, selection))
+    return filter_images(images, selection)
 
 
 def filter_images(images: Sequence[BidsFile], selection: Selection) -> tuple[list[BidsFile], list[str]]:

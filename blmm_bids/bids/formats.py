@@ -50,6 +50,12 @@ def is_read(ending: str) -> bool:
     return ending in IMAGE_EXTENSIONS
 
 
+def without_extension(name: str) -> str:
+    """Name of a NIfTI file without its extension: one and the same for a map in whatever form."""
+    endings = (*IMAGE_EXTENSIONS, *HEADER_EXTENSIONS)
+    return name.removesuffix(next((ending for ending in endings if name.endswith(ending)), ""))
+
+
 def counted(endings: Iterable[str]) -> str:
     """Count formats: ``.mgz (20), .BRIK (16)``."""
     return ", ".join(f"{ending} ({count})" for ending, count in Counter(endings).most_common())
@@ -66,33 +72,51 @@ def wanted_extensions(extensions: Collection[str]) -> frozenset[str]:
     return frozenset({*extensions, *partners})
 
 
-def join_pairs(images: Sequence[BidsFile]) -> tuple[list[BidsFile], list[str]]:
+def join_pairs(
+    files: Sequence[BidsFile], extensions: Collection[str]
+) -> tuple[list[BidsFile], list[BidsFile]]:
     """Count each .hdr/.img pair once, by its .img, and leave those out that lie beside the same map as NIfTI.
+
+    Parameters
+    ----------
+    files : sequence of BidsFile
+        All files.
+    extensions : collection of str
+        Those that are asked for: what is not does not take a pair's place.
 
     Returns
     -------
-    images : list of BidsFile
+    files : list of BidsFile
         With the halves that have no partner, for `refuse_halves`.
-    notices : list of str
+    doubles : list of BidsFile
+        Pairs whose map is there as NIfTI too, by their .img.
     """
-    there = {(file.folder, file.name) for file in images}
-    joined, beside = [], []
-    for file in images:
+    if not any(file.extension in PAIR_EXTENSIONS for file in files):
+        return list(files), []
+    there = {(file.folder, file.name) for file in files}
+    singles = [extension for extension in SINGLE_EXTENSIONS if extension in extensions]
+    joined, doubles = [], []
+    for file in files:
         if file.extension in _PARTNER:
-            if any((file.folder, _renamed(file, single)) in there for single in SINGLE_EXTENSIONS):
-                beside.append(file)
+            if any((file.folder, _renamed(file, single)) in there for single in singles):
+                doubles.append(file)
                 continue
             if file.extension in HEADER_EXTENSIONS and (file.folder, _partner(file)) in there:
                 continue
         joined.append(file)
-    doubles = [file for file in beside if file.extension in PAIR_EXTENSIONS]
-    if not doubles:
-        return joined, []
-    notice = (
-        f"{len(doubles)} .hdr/.img pair(s) lie beside a .nii or .nii.gz of the same name, which is read in "
-        f"their place, the first being {doubles[0].path}"
-    )
-    return joined, [notice]
+    return joined, [file for file in doubles if file.extension in PAIR_EXTENSIONS]
+
+
+def double_notices(doubles: Sequence[BidsFile], matching: Sequence[BidsFile]) -> list[str]:
+    """Say which pairs of those that match have their map as NIfTI beside them."""
+    places = {(file.folder, file.name) for file in matching}
+    found = [file for file in doubles if (file.folder, file.name) in places]
+    if not found:
+        return []
+    return [
+        f"{len(found)} .hdr/.img pair(s) lie beside a .nii or .nii.gz of the same name, which is read in "
+        f"their place, the first being {found[0].path}"
+    ]
 
 
 def refuse_halves(images: Sequence[BidsFile]) -> None:

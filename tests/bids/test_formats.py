@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from blmm_bids.bids.filters import select_images
-from blmm_bids.bids.formats import image_format
+from blmm_bids.bids.formats import image_format, without_extension
 from blmm_bids.bids.layout import walk_dataset
 from blmm_bids.bids.selection import selection_from_input
 from blmm_bids.errors import MissingInputError, NoMatchError
@@ -157,3 +157,15 @@ def test_select_images__spm_folders_are_no_contradiction(tmp_path):
     assert "there is .nii" not in str(caught.value)
     assert "2 image file(s) have names without a BIDS entity" in str(caught.value)
     assert walk_dataset(tmp_path).warnings[0].startswith("2 image file(s)")
+
+
+def test_select_images__speaks_of_pairs_that_match_alone(tmp_path):
+    root = tree(tmp_path, (".hdr", ".img", ".nii"))
+    names, warnings = select(root, subject="02")
+    assert names == [STEM.format(2) + ".nii"]
+    assert [text.split(" lie")[0] for text in warnings] == ["1 .hdr/.img pair(s)"]
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".img", ".hdr", ".img.gz", ""])
+def test_without_extension__is_one_for_all_forms(ending):
+    assert without_extension(f"con_0001{ending}") == "con_0001"
