@@ -47,6 +47,20 @@ class ModelSpecError(UsageError):
     """The model spec, a formula, a contrast or a config file is wrong."""
 
 
+class UnknownVariableError(ModelSpecError):
+    """A model uses a variable that no table has.
+
+    Attributes
+    ----------
+    variable : str
+        Name as the model has it.
+    """
+
+    def __init__(self, message: str, variable: str) -> None:
+        super().__init__(message)
+        self.variable = variable
+
+
 class DataError(BlmmError):
     """The data cannot be used: shapes, affines, unreadable images, a rank-deficient design."""
 

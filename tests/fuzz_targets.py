@@ -14,6 +14,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from blmm_bids.bids.dataset import DatasetOptions, find_observations, scan_dataset
+from blmm_bids.bids.image_table import named_folders
 from blmm_bids.bids.roots import read_json
 from blmm_bids.bids.selection import merge_filters, selection_from_input
 from blmm_bids.bids.tsv import read_tsv
@@ -61,6 +63,19 @@ def tsv(content: bytes) -> None:
             read(path)
         except BlmmError:
             continue
+
+
+def images(content: bytes) -> None:
+    """A table of images, some of which are there."""
+    path = _file("images.txt", content)
+    for name in ("a.nii", "b.nii.gz", "c.img", "mask.nii"):
+        _file(name, b"")
+    dataset = scan_dataset(DatasetOptions(path.parent, images_tsv=path))
+    for block in ({}, {"run": 1, "subject": "*"}):
+        with suppress(BlmmError):
+            find_observations(dataset, selection_from_input(block))
+    with suppress(BlmmError):
+        named_folders(path, path.parent, "utf-8-sig")
 
 
 def spec_json(content: bytes) -> None:
@@ -114,6 +129,7 @@ def image_seed(kind: type = nib.Nifti1Image, dtype: str = "<f4") -> bytes:
 TARGETS = {
     "nifti": nifti,
     "tsv": tsv,
+    "images": images,
     "spec_json": spec_json,
     "spec_yaml": spec_yaml,
     "formula": formula,
@@ -125,6 +141,12 @@ SEEDS: dict[str, list[bytes]] = {
         b"participant_id\tage\tsex\nsub-01\t20\tM\nsub-02\tn/a\tF\n",
         b"1,2\n3,4\n5,6\n",
         b'{"a": {"Levels": {}}}',
+    ],
+    "images": [
+        b"path\tsubject\trun\tage\tmask\na.nii\tsub-01\t1\t20\tmask.nii\n"
+        b"b.nii.gz,1\t02\t1\tn/a\tmask.nii;mask.nii\n",
+        b"Subj Cond InputFile \\\ns1 a 'c.img[0]' \\\ns1 b x/y+tlrc[1] \\\n",
+        b'path,contrast\n"a.nii","a > b"\n../a.nii,b\n',
     ],
     "spec_json": [
         b'{"Name": "m", "BIDSModelVersion": "1.0.0", "Input": {"task": ["a"], "suffix": "statmap"}, "Nodes": '
@@ -160,6 +182,18 @@ def _words(text: str, *more: bytes) -> list[bytes]:
 WORDS: dict[str, list[bytes]] = {
     "nifti": [b"\0\0", b"\xff\xff", b"\x7f\xff", b"\0\x80", b"\0\0\x80\x7f", b"\0\0\xc0\x7f", b"n+1\0"],
     "tsv": [b"\t", b"\n", b"\r", b'"', b"n/a", b"\xef\xbb\xbf", b"\xff", b"\0", b"1e999", b"\xe2\x80\xa8"],
+    "images": _words(
+        '/ .. ~ ~/ ; , ,1 [0] [3] \\ " path InputFile subject sub- a.nii b.nii.gz mask +tlrc.HEAD .img n/a',
+        b"\t",
+        b"\n",
+        b"\r",
+        b"\0",
+        b"\xff",
+        b"a" * 300,
+        b"/x" * 3000,
+        b"\xe2\x80\xa8",
+        b"\xed\xa0\x80",
+    ),
     "spec_json": _words(
         '{ } [ ] null true 1e999 NaN "" -1 0 "\\ud800" "Name" "Weights" "Formula" "Test" "Query"',
         b"[" * 2000,

@@ -24,7 +24,7 @@ def store_as(path, *orientations):
     for orientation in orientations:
         image = image.as_reoriented(orientation)
     # A copy: the file that is written over may be mapped into memory.
-    nib.Nifti1Image(np.array(image.dataobj), image.affine).to_filename(path)
+    nib.Nifti1Image(np.asarray(image.dataobj).copy(), image.affine).to_filename(path)
 
 
 def run(root, out, *options):
@@ -63,6 +63,20 @@ def test_run__flipped_images_and_masks_change_no_bit(tmp_path, capsys, masks, wi
     assert ("mask.nii.gz: the mask is stored with another orientation" in said) is with_mask
     (page,) = (tmp_path / "flipped").glob("node-*.html")
     assert note in page.read_text()
+
+
+@pytest.mark.parametrize(("masks", "in_pairs"), [("brain", "*.nii.gz"), ("stem", "*_mask.nii.gz")])
+def test_run__pairs_change_no_bit(tmp_path, masks, in_pairs):
+    root = longitudinal(tmp_path / "data", subjects=SUBJECTS, masks=masks)
+    explicit = tmp_path / "explicit_mask.nii.gz"
+    nib.Nifti1Image(np.ones((4, 3, 2), np.uint8), np.diag([3.0, 3, 3, 1])).to_filename(explicit)
+    plain = run(root, tmp_path / "plain", "--mask", str(explicit))
+    for path in (*root.rglob(in_pairs), explicit):
+        image = nib.load(path)
+        pair = nib.Nifti1Pair(np.asarray(image.dataobj), image.affine)
+        pair.to_filename(path.with_name(path.name.removesuffix(".nii.gz") + ".img"))
+        path.unlink()
+    assert run(root, tmp_path / "pairs", "--mask", str(explicit.with_name("explicit_mask.hdr"))) == plain
 
 
 def test_run__a_first_image_stored_otherwise_is_never_mixed_with_what_was_kept(tmp_path):

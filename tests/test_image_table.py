@@ -13,7 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from blmm_bids.app.directories import places_of
+from blmm_bids.bids.dataset import DatasetOptions
 from blmm_bids.cli import main
+from blmm_bids.config.settings import Settings, WorkOptions
+from blmm_bids.design.spec import spec_from_formula
 from tests.datasets import SHAPE, longitudinal, write_image, write_mask, write_text, write_tsv
 
 EFFECTS = "*stat-effect_statmap.nii.gz"
@@ -155,7 +159,7 @@ def test_images__groups_by_contrasts_of_any_name(tmp_path):
 @pytest.mark.parametrize(
     ("table", "arguments", "code", "said"),
     [
-        ("path age\na.nii 1\n", [], 66, "1 of 1 images that {root}/t.tsv names do not exist"),
+        ("path age\na.nii 1\n", [], 66, "1 of 1 images that {root}/t.tsv names cannot be found"),
         ("age sex\n1 M\n", [], 65, "{root}/t.tsv has no column 'path'"),
         (
             "path age\nb.nii 1\nc.nii 2\nfour.nii 3\nd.nii 4\n",
@@ -184,3 +188,69 @@ def test_images__refuses_with_the_exit_code_of_the_kind(tmp_path, capsys, table,
     assert main([*command, "--formula", "1", "--nprocs", "1", "-q", *arguments]) == code
     assert said.format(root=tmp_path) in capsys.readouterr().err
     assert not list(tmp_path.glob("out/node-*"))
+
+
+POOLED = (
+    "error: The 12 images of this fit have 2 file names (con_0001.nii (6), con_0002.nii (6)), and nothing in "
+    "the model tells them apart, so that they would count as one quantity. Keep the lines of one of them in "
+    "the table of images, or add a column that says what they are: contrast, for the formula or GroupBy; "
+    "session or run, where they are repeats."
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "column", "formula", "code", "said"),
+    [
+        (["con_0001", "con_0002"], "", "1 + (1 | subject)", 65, POOLED),
+        (["con_0001", "con_0002"], "kind", "1 + kind + (1 | subject)", 0, "Intercept, kind[T.con_0002]"),
+        (
+            ["con_0001", "con_0002"],
+            "session",
+            "1 + (1 | subject)",
+            0,
+            "session (con_0001, con_0002) is not in the formula: repeats",
+        ),
+        (
+            ["con_0001", "con_0002"],
+            "contrast",
+            "1 + (1 | subject)",
+            65,
+            "The 12 images of this fit have 2 labels of 'contrast'",
+        ),
+        (
+            ["a/con_0001", "b/con_0001"],
+            "",
+            "1 + (1 | subject)",
+            0,
+            "12 images of 6 subjects differ in nothing that the model knows: repeats",
+        ),
+        (["a/con_0001", "b/con_0001"], "", "1", 65, "6 subjects have several images in this fit"),
+    ],
+)
+def test_images__are_never_pooled_in_silence(tmp_path, capsys, names, column, formula, code, said):
+    lines = [f"subject path {column}"]
+    for number in range(6):
+        for name in names:
+            write_image(tmp_path / f"s{number}" / f"{name}.nii")
+            lines.append(f"s{number} s{number}/{name}.nii {name if column else ''}")
+    write_tsv(tmp_path / "images.tsv", *lines)
+    command = [str(tmp_path), str(tmp_path / "out"), "group", "--images", str(tmp_path / "images.tsv")]
+    assert main([*command, "--formula", formula, "--nprocs", "1", "--dry-run"]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_images__workers_see_the_folders_of_the_table(tmp_path):
+    image = write_image(tmp_path / "scratch" / "s1" / "con_0001.nii")
+    write_mask(tmp_path / "masks" / "brain.nii")
+    write_tsv(tmp_path / "tables" / "images.tsv", "path mask", f"{image} ../masks/brain.nii")
+    settings = Settings(
+        output_dir=tmp_path / "out",
+        spec=spec_from_formula("1"),
+        dataset=DatasetOptions(tmp_path / "study", images_tsv=tmp_path / "tables" / "images.tsv"),
+        work=WorkOptions(tmp_path / "work"),
+    )
+    assert {path.relative_to(tmp_path).as_posix() for path in settings.worker_paths} == {
+        "study", "tables", "scratch/s1", "masks", "out", "work",
+    }  # fmt: skip
+    shown = places_of(settings).hide(f"{tmp_path}/tables/images.tsv, line 2: {image}")
+    assert shown == "IMAGES_DIR/images.tsv, line 2: …/con_0001.nii"

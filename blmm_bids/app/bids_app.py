@@ -29,12 +29,12 @@ from blmm_bids.app.summary import (
     write_dry_run,
 )
 from blmm_bids.app.validation import validate_input
-from blmm_bids.app.variables import table_faults, with_qualified
+from blmm_bids.app.variables import design_of
 from blmm_bids.bids.observations import Observations
 from blmm_bids.bids.zeros import ZeroRule
 from blmm_bids.cluster import Runner, open_cluster, plan_cluster
 from blmm_bids.config.settings import Settings
-from blmm_bids.design.build import BuiltDesign, build_design
+from blmm_bids.design.build import BuiltDesign
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.errors import BlmmError, DataError, StorageError, TemporaryError
 from blmm_bids.images.grid import Grid, read_grid
@@ -233,9 +233,7 @@ def _prepare_unit(
     observations: Observations,
     earlier: Mapping[str, FitRecord],
 ) -> Unit:
-    built = build_design(
-        node, with_qualified(node, observations), observations.ambiguous, table_faults(observations)
-    )
+    built = design_of(settings, node, observations)
     pooled = check_pooling(node, observations, built)
     for notice in pooled.notices:
         LOGGER.info("%s: %s", title(node, group), notice)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from blmm_bids.bids.names import entity_rank, long_name
+from blmm_bids.bids.names import entity_rank, long_name, parse_name
 from blmm_bids.bids.observations import Observations
 from blmm_bids.design.build import BuiltDesign
 from blmm_bids.design.columns import is_categorical
@@ -65,7 +65,9 @@ def check_pooling(node: NodeSpec, observations: Observations, built: BuiltDesign
     """
     fitted = observations.take(built.rows)
     labels = {name: [label or _ABSENT for label in fitted.labels(name)] for name in fitted.entities}
-    labels["suffix"] = [path.name.split(".")[0].rpartition("_")[2] for path in fitted.paths]
+    parsed = [parse_name(path.name) for path in fitted.paths]
+    # Names without entities, of a table of images, have no suffix: sub01.nii and sub02.nii are alike.
+    labels["suffix"] = [each.suffix if each and each.entities else "" for each in parsed]
     fixed = _fixed_categories(node, fitted.table)
     fixed_names = {long_name(name) for name in parse_formula(node.formula).variables}
     random_names = {
@@ -82,9 +84,30 @@ def check_pooling(node: NodeSpec, observations: Observations, built: BuiltDesign
         if name not in REPEATS:
             raise DataError(_message(name, labels[name], fitted))
         repeats.append(name)
+    _check_file_names(fitted, labels, built)
     if "subject" in fixed_names:
         return Pooled()
     return _check_repeats(repeats, labels, fitted, built)
+
+
+def _check_file_names(fitted: Observations, labels: Mapping[str, Sequence[str]], built: BuiltDesign) -> None:
+    """Refuse ``con_0001`` among ``con_0002``: names that several images share say what these are."""
+    names = [path.name for path, suffix in zip(fitted.paths, labels["suffix"], strict=True) if not suffix]
+    if len(names) < len(fitted) or len(set(names)) in {1, len(names)}:
+        return
+    told = [labels[name] for name in fitted.entities if name != "subject"]
+    if _is_determined(names, list(zip(map(tuple, built.design.X.tolist()), *told, strict=True))):
+        return
+    counts = Counter(names)
+    shown = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_SHOWN))
+    more = f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else ""
+    msg = (
+        f"The {len(names)} images of this fit have {len(counts)} file names ({shown}{more}), and nothing in "
+        "the model tells them apart, so that they would count as one quantity. Keep the lines of one of them "
+        "in the table of images, or add a column that says what they are: contrast, for the formula or "
+        "GroupBy; session or run, where they are repeats."
+    )
+    raise DataError(msg)
 
 
 def _fixed_categories(node: NodeSpec, table: pd.DataFrame) -> list[tuple[Hashable, ...]]:
@@ -141,7 +164,7 @@ def _check_repeats(
         return Pooled((f"{what} differs between subjects, each with one image, and is not in the model",))
     if not loose:
         told = f"{what} is not in the formula: repeats, which the random part accounts for"
-        return Pooled((told,) if repeats else ())
+        return Pooled((told,) if repeats else _alike_notice(several, built))
     alike = [rows for rows in loose if len(np.unique(built.design.X[rows], axis=0)) < len(rows)]
     if alike:
         raise DataError(_alike_message(alike, repeats, labels, fitted))
@@ -151,6 +174,19 @@ def _check_repeats(
         "ties the images of a subject together; (1 | subject) does"
     )
     return Pooled(warnings=(warning,))
+
+
+def _alike_notice(several: Sequence[Sequence[int]], built: BuiltDesign) -> tuple[str, ...]:
+    """Say where images of a subject differ in nothing that a table of images has."""
+    terms = [part for term in built.design.terms for part in (term.refs[:, None], term.effects)]
+    design = np.concatenate([built.design.X, *terms], axis=1)
+    alike = [rows for rows in several if len(np.unique(design[rows], axis=0)) < len(rows)]
+    if not alike:
+        return ()
+    return (
+        f"{sum(map(len, alike))} images of {len(alike)} subjects differ in nothing that the model knows: "
+        "repeats, which the random part accounts for",
+    )
 
 
 def _alike_message(

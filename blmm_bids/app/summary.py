@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from blmm_bids.cluster import Runner
     from blmm_bids.design.build import VariableInfo
     from blmm_bids.outputs.records import UnitResult
+    from blmm_bids.stats.model import Contrast
 
 LOGGER = logging.getLogger(__name__)
 # Rows of the dry run's table that a terminal is given; the file has all.
 SHOWN_ROWS = 20
+_WIDEST = 60
 SHOWN_LEVELS = 20
 
 
@@ -92,7 +95,7 @@ def show_summary(
 
 
 def write_dry_run(output_dir: Path, units: Sequence[Unit]) -> None:
-    """Write one table a unit: a row an image, kept or dropped and why; and log the variables.
+    """Write one table a unit: a row an image, kept or dropped and why; log the variables and contrasts.
 
     Raises
     ------
@@ -112,18 +115,95 @@ def write_dry_run(output_dir: Path, units: Sequence[Unit]) -> None:
             raise OutputError(msg) from error
         for variable in unit.built.variables:
             LOGGER.info("  %s", variable_text(variable))
-        shown = table.drop(columns="masks").head(SHOWN_ROWS)
-        LOGGER.info("%s", shown.to_string(index=False, na_rep="n/a", max_colwidth=60))
+        for line in contrast_lines(unit.built.contrasts, unit.built.design.fixef_names):
+            LOGGER.info("  %s", line)
+        notes, shown = shown_table(table, unit.observations.paths, unit.observations.masks)
+        for note in notes:
+            LOGGER.info("  %s", note)
+        LOGGER.info("%s", shown.to_string(index=False, na_rep="n/a"))
         if len(table) > SHOWN_ROWS:
             LOGGER.info("… and %d more images in the table", len(table) - SHOWN_ROWS)
         LOGGER.info("dry run: %s", path)
 
 
+def contrast_lines(contrasts: Sequence[Contrast], columns: Sequence[str]) -> list[str]:
+    """Write each contrast as its weights, ``older (t): 1*age - 2*sex[T.M]``, an F with ``;`` between rows."""
+    lines = [
+        f"{contrast.name} ({contrast.test}): {'; '.join(_sum_text(row, columns) for row in contrast.L)}"
+        for contrast in contrasts[:SHOWN_ROWS]
+    ]
+    if len(contrasts) > SHOWN_ROWS:
+        lines.append(f"… and {len(contrasts) - SHOWN_ROWS} more contrasts")
+    return lines
+
+
+def _sum_text(weights: Iterable[float], columns: Sequence[str]) -> str:
+    parts = [
+        f"{'-' if weight < 0 else '+'} {abs(weight):g}*{name}"
+        for weight, name in zip(weights, columns, strict=True)
+        if weight
+    ]
+    text = " ".join(parts).removeprefix("+ ")
+    return f"-{text[2:]}" if text.startswith("- ") else text
+
+
+def shown_table(
+    table: pd.DataFrame, paths: Sequence[Path], masks: Sequence[Sequence[Path]]
+) -> tuple[list[str], pd.DataFrame]:
+    """Make the table that a terminal is given: the first rows, paths without what all of them share.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `image_table`.
+    paths, masks : sequence
+        Image and masks of each row.
+
+    Returns
+    -------
+    notes : list of str
+        What was cut, and the masks where all images have the same.
+    shown : DataFrame
+    """
+    shown = table.head(SHOWN_ROWS).copy()
+    for name in shown.columns.difference(shown.select_dtypes("number").columns):
+        shown[name] = [_clipped(value) if isinstance(value, str) else "n/a" for value in shown[name]]
+    note, shown["path"] = _without_shared("path", [[path] for path in paths])
+    notes = [note]
+    if not any(masks):
+        notes.append("masks: no image has its own")
+    elif len({tuple(each) for each in masks}) == 1:
+        notes.append(f"masks: every image has {' '.join(map(str, masks[0]))}")
+    else:
+        note, shown["masks"] = _without_shared("masks", masks)
+        return [*notes, note], shown
+    return notes, shown.drop(columns="masks")
+
+
+def _without_shared(name: str, rows: Sequence[Sequence[Path]]) -> tuple[str, list[str]]:
+    """Cut the directory that all paths are in, and what all names end with, from the first rows."""
+    paths = list(dict.fromkeys(path for row in rows for path in row))
+    start = f"{os.path.commonpath([path.parent for path in paths]).rstrip(os.sep)}{os.sep}"
+    names = [str(path).removeprefix(start) for path in paths]
+    end = os.path.commonprefix([each[::-1] for each in names])[::-1] if len(names) > 1 else ""  # noqa: RUF071
+    # Letter by letter at first; what is cut then starts at an entity, so that labels stay whole.
+    end = end[end.index("_") :] if "_" in end else ""
+    shown = [
+        " ".join(str(path).removeprefix(start).removesuffix(end) for path in row) or "n/a"
+        for row in rows[:SHOWN_ROWS]
+    ]
+    return f"{name}: {start}…{end}", shown
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
+
+
 def variable_text(variable: VariableInfo) -> str:
     """Say a variable's type and why, its table, its levels or range, its reference, and what is missing."""
     parts = [f"{variable.name}: {variable.kind}"]
-    if variable.reference is not None:
-        parts.append(f"reference {variable.reference}")
+    if variable.kind == "categorical":
+        parts.append(f"reference {variable.reference}" if variable.reference else "no reference level")
     text = ", ".join(parts)
     if variable.kind == "date":
         text += f" ({' to '.join(variable.levels)})"

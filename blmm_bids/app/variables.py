@@ -5,9 +5,39 @@ from __future__ import annotations
 import pandas as pd
 
 from blmm_bids.bids.names import distinct_names
+from blmm_bids.bids.nearby import advice_on_variable
 from blmm_bids.bids.observations import Observations
+from blmm_bids.config.settings import Settings
+from blmm_bids.design.build import BuiltDesign, build_design
 from blmm_bids.design.faults import Origin, TableFaults
 from blmm_bids.design.spec import NodeSpec
+from blmm_bids.errors import ModelSpecError, UnknownVariableError
+
+
+def design_of(settings: Settings, node: NodeSpec, observations: Observations) -> BuiltDesign:
+    """Build a node's design.
+
+    Raises
+    ------
+    ModelSpecError, DataError
+        As `build_design`; a variable that no table has is looked for in the datasets around.
+    """
+    table = with_qualified(node, observations)
+    try:
+        return build_design(node, table, observations.ambiguous, table_faults(observations))
+    except UnknownVariableError as error:
+        if settings.dataset.images_tsv is not None:
+            # The variables are that table's own.
+            raise
+        advice = advice_on_variable(
+            error.variable,
+            observations.sources,
+            settings.output_dir,
+            has_tables=bool(observations.qualified),
+        )
+        if not advice:
+            raise
+        raise ModelSpecError(f"{error}{advice}") from error
 
 
 def table_faults(observations: Observations) -> TableFaults:

@@ -157,6 +157,7 @@ def find_observations(
     subject_images, dropped = _subject_images(selected)
     chosen = choose_maps(subject_images, selection.sources)
     images = list(chosen.images)
+    group_maps = _group_map_notices(dropped)
     dropped = pd.concat([dropped, _left_out(chosen)], ignore_index=True)
     check_cells(images, [long_name(name) for name in group_by])
     images = sort_images(images)
@@ -186,6 +187,7 @@ def find_observations(
         warnings=(
             *scan_warnings,
             *warnings,
+            *group_maps,
             *chosen.notices,
             *mask_warnings,
             *people_warnings,
@@ -211,6 +213,16 @@ def _subject_images(selected: Sequence[BidsFile]) -> tuple[list[BidsFile], pd.Da
         raise NoMatchError(msg)
     reason = "no subject in its name: a map of a group"
     return images, pd.DataFrame({"path": others, "reason": reason}, columns=["path", "reason"], dtype=object)
+
+
+def _group_map_notices(others: pd.DataFrame) -> list[str]:
+    """Say which images match and belong to no subject."""
+    if others.empty:
+        return []
+    return [
+        f"{len(others)} image(s) that match have no subject in their names (maps of a group?) and are not "
+        f"used, the first being {others['path'].iloc[0]}"
+    ]
 
 
 def _left_out(chosen: ChosenMaps) -> pd.DataFrame:

@@ -7,6 +7,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from blmm_bids.bids.formats import (
+    ADVICE,
+    IMAGE_EXTENSIONS,
+    counted,
+    image_format,
+    is_read,
+    join_pairs,
+    refuse_halves,
+    wanted_extensions,
+)
 from blmm_bids.bids.levels import maps_selection
 from blmm_bids.bids.names import ALIASES, INDEX_ENTITIES, LONG_NAME
 from blmm_bids.bids.selection import ANY, FILE_PARTS
@@ -96,10 +106,12 @@ def select_images(files: Iterable[BidsFile], selection: Selection) -> tuple[list
     files = tuple(files)
     selection, notices = maps_selection(selection, files)
     selection = selection.with_defaults()
-    extensions = set(selection.extension)
-    images = [file for file in files if file.extension in extensions and _is_image(file, selection)]
+    extensions = wanted_extensions(selection.extension)
+    images, pair_notices = join_pairs(
+        [file for file in files if file.extension in extensions and _is_image(file, selection)]
+    )
     if not images:
-        raise NoMatchError(_no_image_message(files, selection))
+        raise NoMatchError("\n".join([_no_image_message(files, selection), *_nameless_notices(files, ())]))
     _check_entity_names(selection.entities, images)
     filters = _filters(selection)
     failed = [
@@ -107,13 +119,47 @@ def select_images(files: Iterable[BidsFile], selection: Selection) -> tuple[list
     ]
     kept = [file for file, blame in failed if not blame]
     if not kept:
-        raise NoMatchError(_no_match_message(filters, failed))
-    return kept, [*notices, *_absent_labels(filters, images)]
+        raise NoMatchError("\n".join([_no_match_message(filters, failed), *_nameless_notices(files, ())]))
+    refuse_halves(kept)
+    others = [file for file in files if file.extension not in extensions and _is_image(file, selection)]
+    unread = _unread_notices(file for file in others if all(each.keeps(file) for each in filters))
+    unused = [*pair_notices, *unread, *_nameless_notices(files, kept)]
+    return kept, [*notices, *unused, *_absent_labels(filters, images)]
+
+
+def _unread_notices(files: Iterable[BidsFile]) -> list[str]:
+    """Say which images of the selection are of a format that is not read."""
+    endings = [(file, image_format(file.name)) for file in files]
+    unread = [(file, ending) for file, ending in endings if ending is not None and not is_read(ending)]
+    if not unread:
+        return []
+    return [
+        f"{len(unread)} file(s) that match are of formats that are not read, "
+        f"{counted(ending for _, ending in unread)}, the first being {unread[0][0].path}: {ADVICE}"
+    ]
 
 
 def _is_image(file: BidsFile, selection: Selection) -> bool:
     # Where only `stat` is asked for, a mask beside its image has it too.
     return file.suffix != "mask" or "mask" in selection.suffix
+
+
+def _nameless_notices(files: Iterable[BidsFile], kept: Collection[BidsFile]) -> list[str]:
+    """Say which images have a name that says nothing, and were not taken for their folder's sake."""
+    used = {(file.folder, file.name) for file in kept}
+    unused = [
+        file.path
+        for file in files
+        if file.extension in IMAGE_EXTENSIONS
+        and "-" not in file.name.removesuffix(file.extension)
+        and (file.folder, file.name) not in used
+    ]
+    if not unused:
+        return []
+    return [
+        f"{len(unused)} image file(s) have names without a BIDS entity and are not used (to use them, list "
+        f"them in a table: --images TABLE.tsv), the first being {unused[0]}"
+    ]
 
 
 def _check_entity_names(entities: Iterable[str], images: Iterable[BidsFile]) -> None:
@@ -149,13 +195,21 @@ def _padding_hint(wanted: Iterable[str | None], values: Collection[str | None]) 
 
 
 def _no_image_message(files: Sequence[BidsFile], selection: Selection) -> str:
-    others = Counter(file.extension for file in files if file.extension)
-    listed = ", ".join(f"{extension} ({count})" for extension, count in others.most_common(_SHOWN))
-    return (
-        f"No image with the extension {' or '.join(selection.extension)} was found; "
+    *others, last = selection.extension
+    asked = f"{', '.join(others)} or {last}" if others else last
+    rest = [file for file in files if file.extension not in selection.extension]
+    counts = Counter(file.extension for file in rest if file.extension)
+    listed = ", ".join(f"{extension} ({count})" for extension, count in counts.most_common(_SHOWN))
+    message = (
+        f"No image with the extension {asked} and a name that follows BIDS was found; "
         f"there is {listed or 'no other file either'}. Check that BIDS_DIR or --derivatives names the "
         "directory with the images, and 'extension' in the model spec's Input."
     )
+    if n_masks := len(files) - len(rest):
+        message += f" {n_masks} masks are no images unless 'suffix' names them."
+    if any((ending := image_format(file.name)) and not is_read(ending) for file in rest):
+        message += f" Of other formats: {ADVICE}."
+    return message
 
 
 def _no_match_message(filters: Sequence[_Filter], failed: Sequence[tuple[BidsFile, list[int]]]) -> str:

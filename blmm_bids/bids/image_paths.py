@@ -89,7 +89,7 @@ class Finder:
         absent: list[tuple[Named, Path]] = []
         for each in named:
             candidates = self.candidates(each.text)
-            there = [path for path in candidates if path.exists()]
+            there = [path for path in candidates if _is_there(path)]
             if len(there) > 1 and not there[0].samefile(there[1]):
                 msg = (
                     f"{self.table}, line {each.line}: {each.text} may be {there[0]}, from the table's "
@@ -123,26 +123,40 @@ class Finder:
     def _absent_message(self, absent: Sequence[tuple[Named, Path]], n_all: int, what: str) -> str:
         listed = "\n".join(f"  line {each.line}: {path}" for each, path in absent[:_SHOWN])
         more = f"\n  … and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
-        if any(path.is_symlink() for _, path in absent):
+        # Unlike Path's, this takes any text for a path.
+        if any(os.path.islink(path) for _, path in absent):  # noqa: PTH114
             advice = "Links without content are filled by 'datalad get' (or 'git annex get')."
+        elif any(_is_closed(path.parent) for _, path in absent):
+            advice = "A folder of theirs cannot be entered: check its permissions."
         elif any("\\" in each.text for each, _ in absent):
             advice = "Write / between folders, not \\."
         elif all(Path(each.text).is_absolute() for each, _ in absent):
             advice = "Check the paths (inside a container: are their folders mounted under these names?)."
         else:
             advice = f"Relative paths start at the table's folder, then at BIDS_DIR ({self.bids_dir})."
-        return (
-            f"{len(absent)} of {n_all} {what} that {self.table} names do not exist:\n{listed}{more}\n{advice}"
-        )
+        first = f"{len(absent)} of {n_all} {what} that {self.table} names cannot be found:"
+        return f"{first}\n{listed}{more}\n{advice}"
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except (OSError, ValueError):  # also names that are too long, or no names at all
+        return False
+    return True
+
+
+def _is_closed(folder: Path) -> bool:
+    return _is_there(folder) and not os.access(folder, os.X_OK)
 
 
 def _plain(path: Path) -> Path:
     """Path without ``..``, where that is still the same file: not so behind a linked folder."""
     path = path.absolute()
     plain = Path(os.path.normpath(path))
-    if plain == path or not path.exists():
+    if plain == path or not _is_there(path):
         return plain
-    return plain if plain.exists() and plain.samefile(path) else path
+    return plain if _is_there(plain) and plain.samefile(path) else path
 
 
 def _remedy(text: str) -> str:

@@ -7,6 +7,7 @@ columns of a table called ``images``.
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -119,7 +120,8 @@ def named_folders(table: Path, bids_dir: Path, encoding: str) -> tuple[Path, ...
     files = (named for row in read_image_rows(table, encoding).rows for named in (row.named, *row.masks))
     found = dict.fromkeys(path.parent for named in files for path in finder.candidates(named.text))
     others = (folder for folder in found if not folder.is_relative_to(table.parent))
-    return (table.parent, *(folder for folder in others if folder.is_dir()))
+    # Unlike Path's, this takes any text for a path.
+    return (table.parent, *filter(os.path.isdir, others))
 
 
 def _select(read: ImageTable, selection: Selection) -> None:

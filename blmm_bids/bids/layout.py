@@ -8,14 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from blmm_bids.bids.names import CONFIG_FILE, DIRECTORY_KEYS, LONG_NAME, datatype_folders, parse_name
+from blmm_bids.bids.formats import ADVICE, counted, image_format, is_read
+from blmm_bids.bids.names import (
+    CONFIG_FILE,
+    DIRECTORY_KEYS,
+    LONG_NAME,
+    ParsedName,
+    datatype_folders,
+    parse_name,
+)
 from blmm_bids.errors import InvalidBIDSError, MissingInputError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
 SKIPPED_DIRECTORIES: Final = frozenset({"sourcedata", "code", "derivatives"})
-IMAGE_EXTENSIONS: Final = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +87,15 @@ class _Collector:
         self.root = root
         self.files: list[BidsFile] = []
         self._unnamed: list[str] = []
+        self._unread: list[tuple[str, str]] = []
         self._misplaced: list[str] = []
 
     def add(self, directory: _Directory, name: str) -> None:
         parsed = parse_name(name)
+        ending = image_format(name)
+        if ending is not None:
+            self._note_unnamed(f"{directory.path}/{name}", ending, parsed)
         if parsed is None:
-            if name.endswith(IMAGE_EXTENSIONS):
-                self._unnamed.append(f"{directory.path}/{name}")
             return
         entities = {**directory.entities, **parsed.entities}
         if any(entities[key] != label for key, label in directory.entities.items()):
@@ -97,11 +106,27 @@ class _Collector:
             )
         )
 
+    def _note_unnamed(self, path: str, ending: str, parsed: ParsedName | None) -> None:
+        if not is_read(ending):
+            # AFNI puts the view where BIDS has the suffix: statmap+tlrc.
+            if parsed is None or not parsed.entities or ending.startswith(".BRIK"):
+                self._unread.append((ending, path))
+        elif parsed is None or parsed.extension != ending:
+            # A name without an entity may still be used: its folder may say whose it is.
+            self._unnamed.append(path)
+
     def warnings(self) -> Iterator[str]:
         if self._unnamed:
             yield (
                 f"{len(self._unnamed)} image file(s) of {self.root} have names that do not follow BIDS "
-                f"and are not used, the first being {self._unnamed[0]}"
+                f"and are not used (to use them, list them in a table: --images TABLE.tsv), the first being "
+                f"{min(self._unnamed)}"
+            )
+        if self._unread:
+            endings, paths = zip(*self._unread, strict=True)
+            yield (
+                f"{len(paths)} image file(s) of {self.root} have names that do not follow BIDS and are of "
+                f"formats that are not read, {counted(endings)}, the first being {min(paths)}: {ADVICE}"
             )
         if self._misplaced:
             yield (

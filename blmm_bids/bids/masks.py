@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from blmm_bids.bids.layout import IMAGE_EXTENSIONS
+from blmm_bids.bids.formats import IMAGE_EXTENSIONS
 from blmm_bids.bids.names import long_name
 from blmm_bids.bids.roots import read_json
 from blmm_bids.errors import InvalidBIDSError, MissingInputError

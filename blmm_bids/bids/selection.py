@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from blmm_bids.bids.layout import IMAGE_EXTENSIONS
+from blmm_bids.bids.formats import IMAGE_EXTENSIONS, data_extension
 from blmm_bids.bids.names import SHORT_NAME, long_name
 from blmm_bids.errors import MissingInputError, ModelSpecError
 
@@ -31,7 +31,7 @@ class Selection:
         must be absent, ``"*"`` that it must be there.
     suffix, extension, datatype : tuple of str
         ``suffix: statmap, stat: effect`` are taken where neither a suffix nor ``stat`` is given,
-        ``.nii.gz`` and ``.nii`` where there is no extension.
+        those of NIfTI volumes where there is no extension.
     participant_label, exclude_participant_label, session_label : tuple of str
         With or without ``sub-`` and ``ses-``.
     input_names : frozenset of str
@@ -65,7 +65,7 @@ class Selection:
             self,
             entities=entities,
             suffix=suffix,
-            extension=self.extension or IMAGE_EXTENSIONS,
+            extension=tuple(dict.fromkeys(map(data_extension, self.extension))) or IMAGE_EXTENSIONS,
             participant_label=tuple(text.removeprefix("sub-") for text in self.participant_label),
             exclude_participant_label=tuple(
                 text.removeprefix("sub-") for text in self.exclude_participant_label

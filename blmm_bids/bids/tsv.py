@@ -102,10 +102,12 @@ def read_any_table(path: Path, encoding: str = BY_BYTES) -> tuple[Tsv, str]:
         # A table that stood in a script may still have the script's line ends.
         return _as_table(path, text, notice, lambda line: line.rstrip(" \\").split()), separator
     mark = _MARKS[separator]
-    return (
-        _as_table(path, text, notice, lambda line: next(csv.reader([line], delimiter=mark), [])),
-        separator,
-    )
+    try:
+        table = _as_table(path, text, notice, lambda line: next(csv.reader([line], delimiter=mark), []))
+    except csv.Error as error:
+        msg = f"{path}: the table between {separator} cannot be read ({error}). Save it tab-separated."
+        raise InvalidBIDSError(msg) from error
+    return table, separator
 
 
 def _separator(header: str) -> str:

@@ -35,6 +35,7 @@ from blmm_bids.design.formula import (
 from blmm_bids.design.label_like import label_like_warnings
 from blmm_bids.design.references import checked_references, reference_of
 from blmm_bids.design.spec import NodeSpec
+from blmm_bids.design.spellings import ColumnNames
 from blmm_bids.design.transforms import apply_instructions, copied_columns, input_columns, replaced_words
 from blmm_bids.errors import DataError, ModelSpecError
 from blmm_bids.stats.model import Contrast, Design, RandomTerm
@@ -232,6 +233,8 @@ def build_design(
         )
         raise ModelSpecError(msg)
 
+    _refuse_alike([bar for bar, _ in parts.bars])
+
     # 1. Rows.
     replaced = replaced_words(node.transformations)
     first = copied_columns(node.transformations)
@@ -252,9 +255,9 @@ def build_design(
     warnings = _check(node, parts, fitted, matrix, terms)
 
     # 4. Contrasts.
-    contrasts = build_contrasts(
-        node.contrasts, node.dummy_contrasts, matrix.columns, matrix.terms, anova=node.options.anova
-    )
+    names = ColumnNames(matrix.columns, matrix.terms, matrix.coded)
+    contrasts = build_contrasts(node.contrasts, node.dummy_contrasts, names, anova=node.options.anova)
+    warnings += names.notices
     return BuiltDesign(
         design=Design(matrix.values, matrix.columns, terms),
         rows=fitted.rows,
@@ -268,6 +271,16 @@ def build_design(
         fixef_terms=matrix.terms,
         notices=tuple(faults.said_of(fitted.read)),
     )
+
+
+def _refuse_alike(bars: Sequence[Bar]) -> None:
+    """Refuse a grouping column that is named as the interaction of others, ``a:b`` beside ``a`` and ``b``."""
+    columns: dict[str, tuple[str, ...]] = {}
+    for bar in bars:
+        group = ":".join(bar.group_names)
+        if columns.setdefault(group, bar.group_names) != bar.group_names:
+            msg = f"two grouping factors would be named '{group}'; rename the column that is named so"
+            raise ModelSpecError(msg)
 
 
 def _fitted_rows(
@@ -357,6 +370,7 @@ def _check(
     warnings = checks.check_variables(fitted.variables, covariates, has_intercept=INTERCEPT in matrix.columns)
     checks.check_fixed(matrix)
     warnings += checks.check_terms(terms, len(fitted.rows), safe_mode=node.options.safe_mode)
+    warnings += checks.check_inside(matrix, terms)
     groups = [bar.group_names for bar, _ in parts.bars]
     warnings += checks.lone_level_warnings(fitted.variables, covariates, groups)
     warnings += checks.unsplit_warnings(fitted.variables, covariates, parts.fixed.splits, groups)

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types as pdt
 
-from blmm_bids.errors import DataError, ModelSpecError
+from blmm_bids.errors import DataError, ModelSpecError, UnknownVariableError
 
 REFERENCE = "reference"
 """Key in a column's ``attrs``: the level that stands first, wherever the column's labels are coded."""
@@ -171,7 +171,7 @@ class Variables(Mapping[str, pd.Series]):
         msg = f"{where} uses '{name}', absent from the tables (has {enumerate_names(names)})"
         entity = _entity_of_key(name)
         hint = f"; write '{entity}'" if entity in names else did_you_mean(name, [*names, *self._ambiguous])
-        raise ModelSpecError(msg + hint)
+        raise UnknownVariableError(msg + hint, name)
 
 
 def _entity_of_key(name: str) -> str | None:

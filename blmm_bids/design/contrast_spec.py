@@ -8,6 +8,7 @@ from typing import Literal, cast
 from blmm_bids.design.spec_fields import (
     as_choice,
     as_list,
+    as_number,
     as_object,
     as_text,
     as_weight,
@@ -137,7 +138,7 @@ def parse_contrast_option(text: str) -> ContrastSpec:
 
 def _parse_contrast(value: object, where: str) -> ContrastSpec:
     block = as_object(value, f"each entry of Contrasts of {where}")
-    name = as_text(block.get("Name"), f"Name of a contrast of {where}")
+    name = _as_name(block.get("Name"), f"Name of a contrast of {where}")
     where = f"contrast '{name}' of {where}"
     check_keys(block, ("Name", "ConditionList", "Weights", "Test", "Description"), where)
     conditions = _parse_conditions(block.get("ConditionList"), f"ConditionList of {where}")
@@ -158,18 +159,20 @@ def _parse_contrast(value: object, where: str) -> ContrastSpec:
 
 
 def _parse_conditions(value: object, where: str) -> tuple[str, ...]:
-    names: list[str] = []
-    for item in as_list(value, where):
-        if item == 1 and not isinstance(item, (bool, str)):
-            names.append(_INTERCEPT)
-        elif isinstance(item, str):
-            names.append(as_text(item, f"each entry of {where}"))
-        else:
-            raise wrong(f"each entry of {where}", "a column's name or 1", item)
+    names = [_as_name(item, f"each entry of {where}") for item in as_list(value, where)]
     if not names:
         raise wrong(where, "a list with at least one column", value)
     check_unique(names, where)
     return tuple(names)
+
+
+def _as_name(value: object, where: str) -> str:
+    """Name of a contrast or a condition; 1 is the intercept, as in X, and other numbers are names, too."""
+    if isinstance(value, str):
+        return as_text(value, where)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise wrong(where, "a column's name or 1", value)
+    return _INTERCEPT if value == 1 else f"{as_number(value, where):.15g}"
 
 
 def _parse_row(row: list[object], n_conditions: int, where: str) -> tuple[float, ...]:
@@ -187,6 +190,12 @@ def _parse_test(value: object, where: str) -> Test:
         msg = (
             f"model spec: Test 'pass' of {where} hands estimates to a next level, and Dataset is the "
             "last; write 't'"
+        )
+        raise ModelSpecError(msg)
+    if isinstance(value, str) and value.strip().casefold() in ("fema", "meta"):
+        msg = (
+            f"model spec: Test '{value}' of {where} weighs maps by their first-level variances, which are "
+            "not read here; write 't', which weighs all images alike"
         )
         raise ModelSpecError(msg)
     return cast("Test", as_choice(value, f"Test of {where}", TESTS))

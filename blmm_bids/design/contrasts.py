@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,30 +12,29 @@ from numpy.typing import NDArray
 from blmm_bids.design.columns import did_you_mean, enumerate_names
 from blmm_bids.design.contrast_spec import ContrastSpec, DummySpec
 from blmm_bids.design.formula import INTERCEPT
+from blmm_bids.design.spellings import ColumnNames, known_name
 from blmm_bids.errors import ModelSpecError
 from blmm_bids.stats.model import Contrast
 
 FloatArray = NDArray[np.float64]
-Terms = Mapping[str, tuple[str, ...]]
 
 MAX_DEPTH = 30
 """Deepest nesting of parentheses in an expression."""
 
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?(?![\w.])")
+_OPERATOR = re.compile(r"[-+*/]")
 _WORD = re.compile(r"[\w.]+(?:\[[^\]]*\])?|\S")
 
 
-def build_contrast(spec: ContrastSpec, columns: Sequence[str], terms: Terms) -> Contrast:
+def build_contrast(spec: ContrastSpec, names: ColumnNames) -> Contrast:
     """Resolve one contrast.
 
     Parameters
     ----------
     spec : ContrastSpec
         Conditions and weights, or an expression.
-    columns : sequence of str
-        Names of the columns of X.
-    terms : mapping of str to tuple of str
-        Term name to its columns.
+    names : ColumnNames
+        Columns and terms of X.
 
     Returns
     -------
@@ -48,14 +47,26 @@ def build_contrast(spec: ContrastSpec, columns: Sequence[str], terms: Terms) -> 
         A condition that is no column, a row of zeros, or rows that depend on each other.
     """
     test: Literal["t", "F"]
+    where = f"contrast '{spec.name}'"
     if spec.expression:
-        L, test = parse_expression_contrast(spec.expression, columns, terms, f"contrast '{spec.name}'")
+        L, test = parse_expression_contrast(spec.expression, names, where)
         test = spec.test or test
     else:
-        L = np.zeros((len(spec.weights), len(columns)))
+        L = np.zeros((len(spec.weights), len(names.columns)))
+        seen: dict[int, str] = {}
+        means = names.level_means(spec.conditions)
         for index, condition in enumerate(spec.conditions):
-            where = _column_index(condition, columns, terms, spec.name)
-            L[:, where] = [row[index] for row in spec.weights]
+            if condition in means:
+                for name, share in means[condition].items():
+                    L[:, names.columns.index(name)] += [share * row[index] for row in spec.weights]
+                continue
+            column = _column_index(condition, names, where)
+            if (earlier := seen.setdefault(column, condition)) != condition:
+                msg = (
+                    f"{where} names the column '{names.columns[column]}' as '{earlier}' and as '{condition}'"
+                )
+                raise ModelSpecError(msg)
+            L[:, column] += [row[index] for row in spec.weights]
         test = spec.test or ("t" if len(L) == 1 else "F")
     _check_rows(spec.name, L)
     return Contrast(spec.name, L, test)
@@ -64,8 +75,7 @@ def build_contrast(spec: ContrastSpec, columns: Sequence[str], terms: Terms) -> 
 def build_contrasts(
     specs: Iterable[ContrastSpec],
     dummy: DummySpec | None,
-    columns: Sequence[str],
-    terms: Terms,
+    names: ColumnNames,
     *,
     anova: bool = False,
 ) -> tuple[Contrast, ...]:
@@ -77,7 +87,7 @@ def build_contrasts(
         Explicit contrasts; they come first.
     dummy : DummySpec or None
         One contrast per column, named exactly as its column.
-    columns, terms
+    names : ColumnNames
         As for `build_contrast`.
     anova : bool
         Add ``anova_<term>``, a marginal F per term but the intercept.
@@ -92,24 +102,24 @@ def build_contrasts(
     ModelSpecError
         As `build_contrast`, or two different contrasts of one name.
     """
-    contrasts = [build_contrast(spec, columns, terms) for spec in specs]
+    contrasts = [build_contrast(spec, names) for spec in specs]
+    columns = names.columns
     identity = np.eye(len(columns))
     if dummy is not None:
         contrasts += [
-            Contrast(columns[index], identity[[index]], dummy.test)
-            for index in _dummy_columns(dummy, columns, terms)
+            Contrast(columns[index], identity[[index]], dummy.test) for index in _dummy_columns(dummy, names)
         ]
     if anova:
         contrasts += [
-            Contrast(f"anova_{term}", identity[[columns.index(name) for name in names]], "F")
-            for term, names in terms.items()
-            if names and term != INTERCEPT
+            Contrast(f"anova_{term}", identity[[columns.index(name) for name in own]], "F")
+            for term, own in names.terms.items()
+            if own and term != INTERCEPT
         ]
     return tuple(_unique(contrasts))
 
 
 def parse_expression_contrast(
-    expression: str, columns: Sequence[str], terms: Terms, where: str
+    expression: str, names: ColumnNames, where: str
 ) -> tuple[FloatArray, Literal["t", "F"]]:
     """Read a linear expression over columns.
 
@@ -118,7 +128,7 @@ def parse_expression_contrast(
     expression : str
         ``"sex[T.M] - 2*age"``; rows separated by ``;``; or a bare term's name for its joint F. A name that is
         both a column and a term is the column.
-    columns, terms
+    names : ColumnNames
         As for `build_contrast`.
     where : str
         The contrast, for messages.
@@ -136,42 +146,34 @@ def parse_expression_contrast(
         Names that are no columns, products of columns, constants.
     """
     stripped = expression.strip().strip("`")
-    if stripped not in columns and (names := _term_columns(stripped, terms)):
-        return np.eye(len(columns))[[list(columns).index(name) for name in names]], "F"
+    columns = names.columns
+    if stripped not in columns and (own := names.term(stripped)):
+        return np.eye(len(columns))[[columns.index(name) for name in own]], "F"
     rows = [part for part in _split_rows(expression, columns) if part.strip()]
     if not rows:
         msg = f"{where} is empty"
         raise ModelSpecError(msg)
-    L = np.vstack([_Linear(row, columns, terms, where).parse() for row in rows])
+    L = np.vstack([_Linear(row, names, where).parse() for row in rows])
     return L, ("F" if len(rows) > 1 else "t")
 
 
-def _term_columns(name: str, terms: Terms) -> tuple[str, ...]:
-    """Find a term whatever the order of its factors."""
-    wanted = sorted(part.strip() for part in name.split(":"))
-    for term, names in terms.items():
-        if term == name or sorted(term.split(":")) == wanted:
-            return names
-    return ()
+def _column_index(condition: str, names: ColumnNames, where: str) -> int:
+    if (column := names.find(condition, where)) is not None:
+        return names.columns.index(column)
+    known = enumerate_names(names.columns)
+    msg = f"{where} names '{condition}', which is no column of the design (has {known})"
+    if columns := names.term(condition):
+        raise ModelSpecError(f"{msg}; the term '{condition}' has {enumerate_names(columns)}")
+    raise ModelSpecError(msg + did_you_mean(condition, names.columns))
 
 
-def _column_index(condition: str, columns: Sequence[str], terms: Terms, contrast: str) -> int:
-    if condition in columns:
-        return list(columns).index(condition)
-    known = enumerate_names(columns)
-    msg = f"contrast '{contrast}' names '{condition}', which is no column of the design (has {known})"
-    if names := _term_columns(condition, terms):
-        raise ModelSpecError(f"{msg}; the term '{condition}' has {enumerate_names(names)}")
-    raise ModelSpecError(msg + did_you_mean(condition, columns))
-
-
-def _dummy_columns(dummy: DummySpec, columns: Sequence[str], terms: Terms) -> list[int]:
+def _dummy_columns(dummy: DummySpec, names: ColumnNames) -> list[int]:
     if dummy.contrasts is None:
-        return list(range(len(columns)))
+        return list(range(len(names.columns)))
     indices: list[int] = []
     for name in dummy.contrasts:
-        names = (name,) if name in columns else _term_columns(name, terms)
-        indices += [_column_index(column, columns, terms, "DummyContrasts") for column in names or (name,)]
+        columns = () if name in names.columns else names.term(name)
+        indices += [_column_index(column, names, "DummyContrasts") for column in columns or (name,)]
     return list(dict.fromkeys(indices))
 
 
@@ -203,7 +205,7 @@ def _split_rows(expression: str, columns: Sequence[str]) -> list[str]:
     """Split at semicolons that are not part of a column's name."""
     rows, start, position = [], 0, 0
     while position < len(expression):
-        name = _known_name(expression, position, columns)
+        name = known_name(expression, position, columns)
         if name:
             position += len(name)
             continue
@@ -214,31 +216,14 @@ def _split_rows(expression: str, columns: Sequence[str]) -> list[str]:
     return [*rows, expression[start:]]
 
 
-def _known_name(text: str, position: int, names: Sequence[str]) -> str:
-    """Return the longest known name at a position that does not end inside a word."""
-    best = ""
-    for name in names:
-        if len(name) > len(best) and text.startswith(name, position):
-            following = text[position + len(name) : position + len(name) + 1]
-            if not (_is_word(name[-1:]) and _is_word(following)):
-                best = name
-    if best and _is_word(best[0]) and position and _is_word(text[position - 1]):
-        return ""
-    return best
-
-
-def _is_word(char: str) -> bool:
-    return bool(char) and (char.isalnum() or char == "_")
-
-
 class _Linear:
     """Recursive descent over one row: sums, multiples and parentheses.
 
     A value is a vector over (1, columns): the constant's place is only for numbers inside products.
     """
 
-    def __init__(self, text: str, columns: Sequence[str], terms: Terms, where: str) -> None:
-        self.text, self.columns, self.terms, self.where = text, columns, terms, where
+    def __init__(self, text: str, names: ColumnNames, where: str) -> None:
+        self.text, self.names, self.where = text, names, where
         self.position = 0
         self.depth = 0
 
@@ -289,10 +274,13 @@ class _Linear:
 
     def _signed_atom(self) -> FloatArray:
         char = self._peek()
-        value = np.zeros(len(self.columns) + 1)
-        if name := _known_name(self.text, self.position, self.columns):
-            self.position += len(name)
-            value[1 + list(self.columns).index(name)] = 1.0
+        value = np.zeros(len(self.names.columns) + 1)
+        if found := self.names.match(self.text, self.position, self.where):
+            length, column = found
+            if self.text[self.position : self.position + length] == column:
+                self._refuse_expression(column)
+            self.position += length
+            value[1 + self.names.columns.index(column)] = 1.0
             return value
         if match := _NUMBER.match(self.text, self.position):
             self.position = match.end()
@@ -312,6 +300,19 @@ class _Linear:
             raise self._error("ends where a column was expected")
         raise self._unknown(self._word())
 
+    def _refuse_expression(self, name: str) -> None:
+        """Refuse a column whose name is a number, or an expression over other columns."""
+        others = [column for column in self.names.columns if column != name and not _NUMBER.fullmatch(column)]
+        if not _NUMBER.fullmatch(name):
+            if not _OPERATOR.search(name):
+                return
+            try:
+                _Linear(name, ColumnNames(others, self.names.terms), "").parse()
+            except ModelSpecError:
+                return
+        msg = f"uses '{name}', which is a column and reads as an expression too; rename the variable"
+        raise self._error(msg)
+
     def _peek(self) -> str:
         while self.position < len(self.text) and self.text[self.position].isspace():
             self.position += 1
@@ -322,9 +323,10 @@ class _Linear:
         return match.group() if match else ""
 
     def _unknown(self, word: str) -> ModelSpecError:
-        if names := _term_columns(word, self.terms):
-            return self._error(f"uses the term '{word}' in a sum; its columns are {enumerate_names(names)}")
-        known = f"(has {enumerate_names(self.columns)}){did_you_mean(word, self.columns)}"
+        if own := self.names.term(word):
+            return self._error(f"uses the term '{word}' in a sum; its columns are {enumerate_names(own)}")
+        columns = self.names.columns
+        known = f"(has {enumerate_names(columns)}){did_you_mean(word, columns)}"
         return self._error(f"uses '{word}', which is no column of the design {known}")
 
     def _error(self, message: str) -> ModelSpecError:

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from blmm_bids.design import functions
 from blmm_bids.design.columns import did_you_mean, is_categorical
-from blmm_bids.design.tokens import Token, formula_error
+from blmm_bids.design.tokens import NUMBER, WORD, StandIns, Token, formula_error
 from blmm_bids.errors import ModelSpecError
 
-_QUOTED_PREFIX = "_quoted_"
 _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: np.add,
     ast.Sub: np.subtract,
@@ -92,7 +91,7 @@ def parse_expression(formula: str, token: Token) -> Expression:
         raise formula_error(formula, token.start, msg) from error
     try:
         _check(body, quoted)
-        text = _unparse(body, quoted)
+        text = quoted.written(ast.unparse(body).replace("\n", " "))
         variables = tuple(dict.fromkeys(_variables(body, quoted)))
         splits = tuple(_splits(body, quoted))
         return Expression(text, variables, splits, body, quoted, _dates(body, quoted))
@@ -145,33 +144,25 @@ def evaluate(expression: Expression, columns: Mapping[str, pd.Series]) -> object
     return value
 
 
-def _replace_quoted(source: str) -> tuple[str, dict[str, str]]:
+def _replace_quoted(source: str) -> tuple[str, StandIns]:
     """Put stand-in identifiers for names in backticks, outside of strings."""
-    quoted: dict[str, str] = {}
+    quoted = StandIns(source)
     parts: list[str] = []
     position = 0
     while position < len(source):
         char = source[position]
         end = position + 1
+        if match := NUMBER.match(source, position) or WORD.match(source, position):
+            parts.append(quoted.word(match.group()))
+            position = match.end()
+            continue
         if char in "'\"`":
             while end < len(source) and source[end] != char:
                 end += 2 if source[end] == "\\" and char != "`" else 1
             end += 1
-        if char == "`":
-            stand_in = f"{_QUOTED_PREFIX}{len(quoted)}"
-            quoted[stand_in] = source[position + 1 : end - 1]
-            parts.append(f" {stand_in} ")
-        else:
-            parts.append(source[position:end])
+        parts.append(quoted.stand_in(source[position + 1 : end - 1]) if char == "`" else source[position:end])
         position = end
     return "".join(parts), quoted
-
-
-def _unparse(body: ast.expr, quoted: Mapping[str, str]) -> str:
-    text = ast.unparse(body).replace("\n", " ")
-    for stand_in in reversed(list(quoted)):
-        text = text.replace(stand_in, f"`{quoted[stand_in]}`")
-    return text
 
 
 def _column_name(node: ast.expr, quoted: Mapping[str, str]) -> str | None:
@@ -182,6 +173,11 @@ def _column_name(node: ast.expr, quoted: Mapping[str, str]) -> str | None:
         owner = _column_name(node.value, {})
         return f"{owner}.{node.attr}" if owner else None
     return None
+
+
+def _is_coding(node: ast.expr) -> bool:
+    """Whether a name is that of a coding; in backticks it is a column's."""
+    return _column_name(node, {}) in functions.CODINGS
 
 
 def _check(node: ast.AST, quoted: Mapping[str, str]) -> None:
@@ -255,7 +251,7 @@ def _variables(node: ast.AST, quoted: Mapping[str, str]) -> Iterator[str]:
     """Yield the columns that a checked tree reads."""
     if isinstance(node, ast.Name | ast.Attribute):
         name = _column_name(node, quoted)
-        if name is not None and name not in functions.CODINGS:
+        if name is not None and not _is_coding(node):
             yield name
     elif isinstance(node, ast.Call):
         for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
@@ -293,10 +289,9 @@ def _value(node: ast.AST, columns: Mapping[str, pd.Series], quoted: Mapping[str,
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name | ast.Attribute):
-        name = _column_name(node, quoted) or ""
-        if name in functions.CODINGS:
-            return functions.CODINGS[name]()
-        return columns[name]
+        if _is_coding(node):
+            return functions.CODINGS[_column_name(node, {}) or ""]()
+        return columns[_column_name(node, quoted) or ""]
     if isinstance(node, ast.List | ast.Tuple):
         return [_value(element, columns, quoted) for element in node.elts]
     if isinstance(node, ast.UnaryOp):
@@ -327,9 +322,10 @@ def _number(value: object) -> NDArray[np.float64] | np.floating:
             msg = f"'{value.name}' holds labels; arithmetic takes numbers"
             raise ModelSpecError(msg)
         return value.to_numpy(dtype=np.float64)
-    if isinstance(value, (bool, int, float)):
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         return np.float64(value)
     if isinstance(value, (np.ndarray, np.floating)) and value.ndim < 2:
         return value
-    msg = "arithmetic takes numbers and numeric columns"
+    hint = f"; a column of that name is written `{value}`" if isinstance(value, bool | None) else ""
+    msg = f"arithmetic takes numbers and numeric columns{hint}"
     raise ModelSpecError(msg)

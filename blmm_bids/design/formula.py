@@ -1,15 +1,18 @@
 """Turn a formula without bars into a model matrix.
 
 formulaic expands the terms and codes the categories. It never sees an expression: functions and
-arithmetic are computed by `expressions`, and formulaic looks their values up by name, so that its own
-evaluation of Python has nothing to evaluate. Column names are formulaic's.
+arithmetic are computed by `expressions`, and formulaic looks their values up by a stand-in, so that its own
+evaluation of Python has nothing to evaluate, and no column of a table can have a name that means something
+to it. Column names are formulaic's, with the stand-ins taken back.
 """
 
 from __future__ import annotations
 
+import ast
+import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +26,7 @@ from formulaic.parser.types import ASTNode, Factor, Term
 from formulaic.transforms.contrasts import SASContrasts, TreatmentContrasts
 from numpy.typing import NDArray
 
+from blmm_bids.design.columns import categorical_values, is_categorical
 from blmm_bids.design.expressions import Expression, evaluate, parse_expression
 from blmm_bids.design.tokens import OPERAND_KINDS, Token, formula_error, tokenize
 from blmm_bids.errors import ModelSpecError
@@ -34,6 +38,11 @@ MAX_TERMS = 2_000
 """Most terms that a formula may expand into; ``(a + b + …) ** 20`` would not end."""
 
 _STAND_IN = re.compile(r"\bf(\d+)_\b")
+MAX_COLUMNS = 200
+"""Most columns of a matrix: a voxel's work grows with their cube, maps of covariances with their square."""
+
+# Of the private use area, since a stand-in lies among levels' labels in formulaic's names of columns.
+_LOOKED_UP = re.compile("\ue000(\\d+)\ue001")
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +169,7 @@ def parse_formula(text: str) -> ParsedFormula:
         previous = token
         if token.kind in ("name", "quoted", "call", "braces"):
             name, factor = _factor(text, token)
+            _refuse_taken(text, token, name, factor, factors.get(name))
             factors[name] = factor
             # Underscores at the end keep f1_ from being a prefix of f10_.
             parts.append(stand_ins.setdefault(name, f"f{len(stand_ins)}_"))
@@ -195,29 +205,38 @@ def model_matrix(formula: ParsedFormula, columns: Mapping[str, pd.Series], n_obs
     ModelSpecError
         A variable that is absent, wrong arguments, or values that are not finite.
     """
+    stand_ins = {name: f"\ue000{index}\ue001" for index, name in enumerate(formula.factors)}
     values = {
-        name: columns[factor] if isinstance(factor, str) else _spread(evaluate(factor, columns), n_obs, name)
+        stand_ins[name]: columns[factor]
+        if isinstance(factor, str)
+        else _spread(evaluate(factor, columns), n_obs, name)
         for name, factor in formula.factors.items()
     }
-    index = pd.RangeIndex(n_obs)
+    _check_size(formula, {name: values[stand_ins[name]] for name in formula.factors})
     terms = [
-        Term([Factor(name, eval_method="lookup") for name in term] or [Factor("1", eval_method="literal")])
+        Term(
+            [Factor(stand_ins[name], eval_method="lookup") for name in term]
+            or [Factor("1", eval_method="literal")]
+        )
         for term in formula.terms
     ]
     try:
         with warnings.catch_warnings(action="ignore"):
-            matrix = PandasMaterializer(pd.DataFrame(index=index), context=values).get_model_matrix(
-                Formula(terms, _ordering="none"), na_action="ignore", output="pandas"
-            )
+            matrix = PandasMaterializer(
+                pd.DataFrame(index=pd.RangeIndex(n_obs)), context=values
+            ).get_model_matrix(Formula(terms, _ordering="none"), na_action="ignore", output="numpy")
     except (FormulaicError, ValueError, TypeError, KeyError, np.linalg.LinAlgError) as error:
-        msg = f"formula '{formula.text}' cannot be computed: {_one_line(error)}"
+        msg = f"formula '{formula.text}' cannot be computed: {_as_written(_one_line(error), formula)}"
         raise ModelSpecError(msg) from error
-    names = tuple(str(name) for name in matrix.columns)
-    X = np.ascontiguousarray(matrix.to_numpy(dtype=np.float64)).reshape(n_obs, len(names))
+    structure = [
+        (":".join(term) or INTERCEPT, tuple(_as_written(str(name), formula) for name in part.columns))
+        for term, part in zip(formula.terms, matrix.model_spec.structure, strict=True)
+    ]
+    _check_unique(formula, structure)
+    names = tuple(name for _, part in structure for name in part)
+    X = np.ascontiguousarray(matrix, dtype=np.float64).reshape(n_obs, len(names))
     _check_finite(formula, X, names)
-    structure = zip(formula.terms, matrix.model_spec.structure, strict=True)
-    by_term = {":".join(term) or INTERCEPT: tuple(str(c) for c in part.columns) for term, part in structure}
-    return ModelMatrix(X, names, by_term, tuple(_coded_factors(formula, matrix.model_spec)))
+    return ModelMatrix(X, names, dict(structure), tuple(_coded_factors(formula, matrix.model_spec)))
 
 
 def _coded_factors(formula: ParsedFormula, spec: ModelSpec) -> Iterator[CodedFactor]:
@@ -230,14 +249,68 @@ def _coded_factors(formula: ParsedFormula, spec: ModelSpec) -> Iterator[CodedFac
         if factor.reduced
     }
     for factor, state in spec.factor_contrasts.items():
-        expression = formula.factors[factor.expr]
+        name = _as_written(factor.expr, formula)
+        expression = formula.factors[name]
         variable = expression if isinstance(expression, str) else expression.variables[0]
         levels = tuple(str(level) for level in state.levels)
         reference: str | None = None
         if factor.expr in reduced and isinstance(state.contrasts, TreatmentContrasts):
             base, is_last = state.contrasts.base, isinstance(state.contrasts, SASContrasts)
             reference = str(base) if base in state.levels else levels[-1 if is_last else 0]
-        yield CodedFactor(factor.expr, variable, levels, reference)
+        yield CodedFactor(name, variable, levels, reference)
+
+
+def _check_size(formula: ParsedFormula, values: Mapping[str, object]) -> None:
+    """Refuse categories of very many levels before any column is made of them."""
+    levels = {}
+    for name, value in values.items():
+        inner = value.__wrapped__ if isinstance(value, FactorValues) else value
+        if isinstance(inner, pd.Series) and is_categorical(inner):
+            levels[name] = len(categorical_values(inner).cat.categories)
+    n_columns = sum(math.prod(max(levels.get(name, 2) - 1, 1) for name in term) for term in formula.terms)
+    if n_columns > MAX_COLUMNS:
+        largest = max(levels, key=levels.__getitem__, default="")
+        hint = f" ('{largest}' has {levels[largest]} levels)" if largest else ""
+        grouping = formula.factors.get(largest)
+        instead = f"make it a grouping factor, (1 | {largest}), or " if isinstance(grouping, str) else ""
+        msg = (
+            f"formula '{formula.text[:200]}' makes {n_columns} columns or more{hint}; at most {MAX_COLUMNS} "
+            f"are fitted: {instead}merge levels"
+        )
+        raise ModelSpecError(msg)
+
+
+def _as_written(text: str, formula: ParsedFormula) -> str:
+    """Put the factors' names for their stand-ins."""
+    names = tuple(formula.factors)
+    return _LOOKED_UP.sub(lambda match: names[int(match.group(1))], text)
+
+
+def _refuse_taken(
+    text: str, token: Token, name: str, factor: Expression | str, other: Expression | str | None
+) -> None:
+    """Refuse a variable whose name is that of the constant or of something that the formula computes."""
+    if name == INTERCEPT:
+        msg = f"'{INTERCEPT}' is the name of the constant's column; rename the variable, or write 1"
+        raise formula_error(text, token.start, msg)
+    if other is not None and isinstance(other, str) != isinstance(factor, str):
+        msg = f"'{name}' is a variable's name and a term that is computed; rename the variable"
+        raise formula_error(text, token.start, msg)
+
+
+def _check_unique(formula: ParsedFormula, structure: Sequence[tuple[str, tuple[str, ...]]]) -> None:
+    """Refuse variables whose names are those of other terms or of other terms' columns."""
+    owners: dict[str, str] = {}
+    for term, columns in structure:
+        # A term of one number is named as its column.
+        for name in dict.fromkeys((term, *columns)):
+            other = owners.setdefault(name, term)
+            if other is not term or columns.count(name) > 1:
+                msg = (
+                    f"formula '{formula.text}': '{name}' would be the name of two things, of the term "
+                    f"'{other}' and of the term '{term}'; rename the variable (or the level) that is named so"
+                )
+                raise ModelSpecError(msg)
 
 
 def _factor(text: str, token: Token) -> tuple[str, Expression | str]:
@@ -246,6 +319,8 @@ def _factor(text: str, token: Token) -> tuple[str, Expression | str]:
             raise formula_error(text, token.start, f"'{token.text}' is no column name")
         return token.text, token.text
     expression = parse_expression(text, token)
+    if token.kind == "braces" and isinstance(expression.body, ast.Name | ast.Attribute):
+        return expression.variables[0], expression.variables[0]
     return expression.text, expression
 
 

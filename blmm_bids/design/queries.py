@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blmm_bids.design.columns import is_categorical, label
+from blmm_bids.design.tokens import StandIns
 from blmm_bids.errors import ModelSpecError
 
 BoolArray = NDArray[np.bool_]
@@ -30,7 +31,7 @@ _ORDER: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.GtE: operator.ge,
 }
 _WORDS = {"&": " and ", "&&": " and ", "|": " or ", "||": " or ", "~": " not ", "!": " not "}
-_PIECES = re.compile(r"""'[^'\\]*'|"[^"\\]*"|`[^`]+`|&&|\|\||!=|[&|~!]""")
+_PIECES = re.compile(r"""'[^'\\]*'|"[^"\\]*"|`[^`]+`|&&|\|\||!=|[&|~!]|[^\W\d][\w.]*""")
 
 
 def parse_query(query: str) -> tuple[ast.expr, Mapping[str, str]]:
@@ -57,15 +58,13 @@ def parse_query(query: str) -> tuple[ast.expr, Mapping[str, str]]:
     if len(query) > MAX_QUERY:
         msg = f"Filter query has {len(query)} characters; at most {MAX_QUERY} are read"
         raise ModelSpecError(msg)
-    quoted: dict[str, str] = {}
+    quoted = StandIns(query)
 
     def replace(match: re.Match[str]) -> str:
         piece = match.group()
-        if not piece.startswith("`"):
-            return _WORDS.get(piece, piece)
-        stand_in = f"_quoted_{len(quoted)}"
-        quoted[stand_in] = piece[1:-1]
-        return f" {stand_in} "
+        if piece.startswith("`"):
+            return quoted.stand_in(piece[1:-1])
+        return piece if piece[0] in "'\"" else quoted.word(_WORDS.get(piece, piece))
 
     try:
         with warnings.catch_warnings(action="ignore"):

@@ -6,6 +6,7 @@ sees it: alone, in interactions, in random effects, with ``C()`` or without.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -84,6 +85,7 @@ def with_references(nodes: Sequence[NodeSpec], references: Mapping[str, str]) ->
     """
     used = [
         [name for text in (node.formula, *(bar.effects for bar in node.bars)) for name in _covariates(text)]
+        + [name for name in references for entry in node.listed if fnmatch.fnmatchcase(name, str(entry))]
         for node in nodes
     ]
     everything = list(dict.fromkeys(name for names in used for name in names))

@@ -126,7 +126,7 @@ def as_labels(value: object, where: str) -> tuple[str, ...]:
     for entry in value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(entry, bool) or not isinstance(entry, (str, int, float)):
             raise wrong(where, "a label or a list of labels", entry)
-        labels.append(as_text(entry if isinstance(entry, str) else f"{entry:.17g}", where))
+        labels.append(as_text(entry, where) if isinstance(entry, str) else f"{as_number(entry, where):.15g}")
     if not labels:
         raise wrong(where, "a list with at least one label", value)
     return tuple(labels)

@@ -7,6 +7,7 @@ character it is about.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,8 +22,8 @@ MAX_NESTING = 30
 TokenKind = Literal["name", "quoted", "number", "call", "braces", "operator", "open", "close"]
 
 _OPERATOR = re.compile(r"\*\*|\|\||%in%|[-+*/:^|~]")
-_NAME = re.compile(r"[^\W\d][\w.]*")
-_NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+WORD = re.compile(r"[^\W\d][\w.]*")
+NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _OPENERS = {"(": ")", "[": "]", "{": "}"}
 OPERAND_KINDS = frozenset({"name", "quoted", "number", "call", "braces"})
 
@@ -69,6 +70,42 @@ def formula_error(formula: str, position: int, message: str) -> ModelSpecError:
     start = max(0, min(position - window // 2, len(formula) - window))
     line = "".join(char if char.isprintable() else " " for char in formula[start : start + window])
     return ModelSpecError(f"{message}\n  {line}\n  {' ' * (position - start)}^")
+
+
+class StandIns(dict[str, str]):
+    """Identifiers that stand for names which Python could not read, or would read as another one.
+
+    These are names in backticks, and names whose characters Python takes for others (``ﬁ`` for ``fi``).
+
+    Parameters
+    ----------
+    source : str
+        The whole text; no stand-in occurs in it.
+    """
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        # Compared as Python will read it.
+        read = unicodedata.normalize("NFKC", source)
+        self._prefix = "_quoted_"
+        while self._prefix in read:
+            self._prefix = f"_{self._prefix}"
+
+    def stand_in(self, name: str) -> str:
+        """Return a new identifier for a name."""
+        identifier = f"{self._prefix}{len(self)}_"
+        self[identifier] = name
+        return f" {identifier} "
+
+    def word(self, word: str) -> str:
+        """Return a name as Python will read it: itself, or a stand-in."""
+        return word if unicodedata.normalize("NFKC", word) == word else self.stand_in(word)
+
+    def written(self, text: str) -> str:
+        """Put the names, in backticks, for their stand-ins."""
+        for identifier, name in self.items():
+            text = text.replace(identifier, f"`{name}`")
+        return text
 
 
 def tokenize(formula: str) -> list[Token]:
@@ -124,9 +161,9 @@ def _next_token(formula: str, start: int) -> Token:
         return Token("braces", formula[start + 1 : end - 1].strip(), start, end)
     if match := _OPERATOR.match(formula, start):
         return Token("operator", match.group(), start, match.end())
-    if match := _NUMBER.match(formula, start):
+    if match := NUMBER.match(formula, start):
         return Token("number", match.group(), start, match.end())
-    if match := _NAME.match(formula, start):
+    if match := WORD.match(formula, start):
         end = match.end()
         if formula.startswith("(", end):
             end = _closing(formula, end)

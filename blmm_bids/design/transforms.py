@@ -200,7 +200,14 @@ def _factor(instruction: Instruction, inputs: Sequence[str], variables: Variable
             if constraint == "mean_zero":
                 indicator[(values == reference).to_numpy()] = -1.0 / (len(levels) - 1)
             indicator[missing] = np.nan
-            added[f"{name}{arguments.get('Sep', '.')}{level}"] = pd.Series(indicator)
+            column = f"{name}{arguments.get('Sep', '.')}{level}"
+            if column in added or (column in variables and column not in inputs):
+                msg = (
+                    f"transformation Factor: the column for level '{level}' of '{name}' would be '{column}', "
+                    "which is there already; give another Sep, or rename the variable"
+                )
+                raise ModelSpecError(msg)
+            added[column] = pd.Series(indicator)
     return inputs, added
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from blmm_bids.errors import DataError, MissingInputError
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 _Order = Literal["<", ">"]
 # Enough compressed bytes for a NIfTI-2 header behind a gzip header with a long file name.
 _HEAD_BYTES = 4096
+# Pieces of a file that its identity looks at behind the first; between an identity's content and file.
+_N_SAMPLES, _FILE = 4, ":"
+_OWN = re.compile(rf"{_FILE}\d+-\d+")
 GZIP_MAGIC = b"\x1f\x8b"
 _MAX_OFFSET = 2**31
 # No deflate stream expands by more than this, so a larger claim cannot be true.
@@ -63,7 +68,8 @@ class ImageHeader:
     sform_code, qform_code : int
         NIfTI's codes of the space.
     identity : str
-        Changes when the file does: size, time of change, checksum of the first bytes.
+        Changes when the file does: size, time of the content's change, checksum of its first bytes and of
+        some spread over it; then, as these can be put back, the time of the file's own change and its number.
     """
 
     path: Path
@@ -155,8 +161,9 @@ def _read_head(path: Path) -> tuple[bytes, int, str, bool]:
     """First bytes inflated, size in bytes, identity, whether gzip."""
     try:
         with path.open("rb", buffering=0) as file:
-            stat = path.stat()
+            stat = os.fstat(file.fileno())
             stored = file.read(_HEAD_BYTES)
+            checksum = _sample(file, stat.st_size, zlib.crc32(stored))
     except FileNotFoundError as error:
         hint = (
             "it is a link to nothing; fetch the content (`datalad get`, `git annex get`)"
@@ -171,7 +178,7 @@ def _read_head(path: Path) -> tuple[bytes, int, str, bool]:
     if not stored:
         msg = f"{path}: the file is empty (zero bytes); copy or make it again"
         raise DataError(msg)
-    identity = f"{stat.st_size}-{stat.st_mtime_ns}-{zlib.crc32(stored):08x}"
+    identity = f"{stat.st_size}-{stat.st_mtime_ns}-{checksum:08x}{_FILE}{stat.st_ctime_ns}-{stat.st_ino}"
     is_gzip = stored.startswith(GZIP_MAGIC)
     if is_gzip:
         try:
@@ -180,6 +187,20 @@ def _read_head(path: Path) -> tuple[bytes, int, str, bool]:
             msg = f"{path}: broken gzip data at the start of the file ({error}); copy or make it again"
             raise DataError(msg) from error
     return stored, stat.st_size, identity, is_gzip
+
+
+def _sample(file: FileIO, size: int, checksum: int) -> int:
+    """Go on with a checksum over pieces of a file, the last bytes among them: gzip's own checksum."""
+    step = max((size - _HEAD_BYTES) // _N_SAMPLES, 0)
+    for sample in range(1, _N_SAMPLES + 1 if step else 1):
+        file.seek(size - _HEAD_BYTES if sample == _N_SAMPLES else sample * step)
+        checksum = zlib.crc32(file.read(_HEAD_BYTES), checksum)
+    return checksum
+
+
+def same_content(first: str, second: str) -> bool:
+    """Whether two identities differ in the file's own time and number at most, as after a change of mode."""
+    return _OWN.sub("", first) == _OWN.sub("", second)
 
 
 def _parse(path: Path, head: bytes, *, is_gzip: bool, identity: str) -> ImageHeader:
@@ -229,8 +250,22 @@ def _unpack(path: Path, head: bytes) -> tuple[NDArray[np.void], _Order]:
         raw = np.ndarray((), dtype=template.newbyteorder(order), buffer=head[:length])
         if raw["magic"].tobytes()[:4].ljust(4, b"\x00") in _MAGIC[length]:
             return raw, order
+    if _is_analyze(path, head):
+        msg = (
+            f"{path}: its header is Analyze 7.5, which does not say how the image lies in space (left and "
+            "right may be exchanged). Convert it to NIfTI with the program that wrote it (SPM reads the .mat "
+            "file beside it; FSL has fslchfiletype NIFTI_GZ), and check left and right"
+        )
+        raise DataError(msg)
     msg = f"{path}: not a NIfTI image (no NIfTI header at its start); wanted .nii or .nii.gz"
     raise DataError(msg)
+
+
+def _is_analyze(path: Path, head: bytes) -> bool:
+    """Whether the header of a pair is one from before NIfTI: as long, without its magic."""
+    is_pair = not path.name.endswith(_SINGLE_NAMES)
+    lengths = {int(np.frombuffer(head[:4], dtype=f"{order}i4")[0]) for order in "<>" if len(head) >= 348}
+    return is_pair and 348 in lengths
 
 
 def _shape(path: Path, raw: NDArray[np.void]) -> tuple[int, ...]:

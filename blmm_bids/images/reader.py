@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from blmm_bids.errors import DataError, StorageError
-from blmm_bids.images.header import GZIP_MAGIC, ImageHeader, read_header
+from blmm_bids.images.header import GZIP_MAGIC, ImageHeader, read_header, same_content
 from blmm_bids.images.orientation import SAME, Orientation, find_orientation
 
 _inflater: Any = zlib
@@ -114,7 +114,7 @@ class VoxelReader:
         if orientation is None:
             msg = f"{path}: shape {header.shape}, wanted {self.shape}; was the file changed during the run?"
             raise DataError(msg)
-        if identity is not None and header.identity != identity:
+        if identity is not None and not same_content(header.identity, identity):
             msg = f"{path}: the file was changed during the run; run again when nothing writes to it"
             raise DataError(msg)
         if orientation not in self._positions:

@@ -18,6 +18,7 @@ from blmm_bids.errors import OutputError, StorageError
 from blmm_bids.outputs.derived import BlockResult, with_derived
 from blmm_bids.outputs.discovery import q_values
 from blmm_bids.outputs.nifti import write_volume
+from blmm_bids.outputs.precision import dtype_for
 from blmm_bids.outputs.registry import Scope
 from blmm_bids.stats.model import FloatArray, IntArray
 
@@ -180,11 +181,9 @@ def _release(values: FloatArray) -> None:
 def volume_of(
     inside: NDArray[np.floating], voxels: IntArray, shape: tuple[int, int, int], dtype: str
 ) -> NDArray[np.generic]:
-    """Volume with the values at the voxels and 0 elsewhere."""
-    volume = np.zeros(shape, dtype=dtype)
-    # Beyond float32's range an infinity is the honest value, not a reason to warn in each map.
-    with np.errstate(over="ignore"):
-        volume.reshape(-1)[voxels] = inside.astype(dtype)
+    """Volume with the values at the voxels and 0 elsewhere; float64 if a value is beyond float32."""
+    volume = np.zeros(shape, dtype=dtype_for(inside, dtype))
+    volume.reshape(-1)[voxels] = inside.astype(volume.dtype)
     return volume
 
 

@@ -21,6 +21,7 @@ from blmm_bids.config.reference import ReferenceConfig
 from blmm_bids.errors import OutputError
 from blmm_bids.outputs.files import write_text
 from blmm_bids.outputs.maps import covering_blocks
+from blmm_bids.outputs.precision import NARROW, narrowed
 from blmm_bids.outputs.volumes import Volumes, file_order, opened_volumes
 from blmm_bids.stats.model import Contrast, Design, FloatArray, IntArray, Status
 
@@ -45,7 +46,7 @@ class ReferenceFile:
     n_volumes : int
         Volumes of the file.
     dtype : str
-        numpy's name of the type on disk.
+        numpy's name of the type on disk; float32 becomes float64 if a value is beyond its range.
     select : callable
         Block results to (voxel, volume).
     """
@@ -312,9 +313,10 @@ def _fill(
         inside = file_order(voxels[places][fitted], grid.shape)
         for file, target in zip(files, volumes, strict=True):
             values = file.select(block)[fitted].reshape(len(inside), file.n_volumes)
-            # Beyond float32's range an infinity is the honest value, not a reason to warn.
-            with np.errstate(over="ignore"):
-                target.values[:, inside] = values.T.astype(file.dtype)
+            stored = narrowed(values) if file.dtype == NARROW else values.astype(file.dtype)
+            if stored.dtype.itemsize > target.values.dtype.itemsize:
+                target.widen()
+            target.values[:, inside] = stored.T
 
 
 def _publish(

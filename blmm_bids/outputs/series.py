@@ -29,7 +29,7 @@ from blmm_bids.outputs.uris import input_uri, output_uri
 LOGGER = logging.getLogger(__name__)
 
 # Runs of maps (map, voxel) of a quantity, given its key, in the order of the maps.
-Slabs = Callable[[str], Iterator[NDArray[np.float32]]]
+Slabs = Callable[[str], Iterator[NDArray[np.floating]]]
 BYTES_PER_VALUE = 4
 # What may be in the directories of images rather than in their names.
 _DIRECTORY_ENTITIES = ("subject", "session")
@@ -123,7 +123,7 @@ def write_series(
 
 
 def _write_map(
-    run: RunOutputs, unit: UnitOutputs, directory: Path, spec: MapSpec, values: NDArray[np.float32]
+    run: RunOutputs, unit: UnitOutputs, directory: Path, spec: MapSpec, values: NDArray[np.floating]
 ) -> list[Path]:
     quantity = spec.quantity
     volume = volume_of(values, unit.voxels, unit.grid.shape, quantity.dtype)

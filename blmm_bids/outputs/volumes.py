@@ -39,13 +39,25 @@ class Volumes:
         Its values, voxels in the file's own order (`file_order`).
     """
 
-    def __init__(self, path: Path, values: NDArray[Any]) -> None:
-        self.path, self.values = path, values
+    def __init__(self, path: Path, grid: Grid, values: NDArray[Any]) -> None:
+        self.path, self.grid, self.values = path, grid, values
 
     @property
     def aside(self) -> Path:
         """Where the file is until `publish`."""
         return _aside(self.path)
+
+    def widen(self) -> None:
+        """Make the file float64, with the values that it has; raises as `opened_volumes`."""
+        narrow = self.values
+        try:
+            # Its mapping keeps the file that has no name any more.
+            self.aside.unlink()
+            self.values = _allocate(self.aside, self.grid, len(narrow), "float64")
+        except OSError as error:
+            raise _write_error(self.path, error) from error
+        for target, values in zip(self.values, narrow, strict=True):
+            target[:] = values
 
     def publish(self) -> Path:
         """Rename the file to its place; raises as `opened_volumes`."""
@@ -91,7 +103,7 @@ def opened_volumes(path: Path, grid: Grid, n_volumes: int, dtype: str) -> Iterat
             values = _allocate(aside, grid, n_volumes, dtype)
         except OSError as error:
             raise _write_error(path, error) from error
-        yield Volumes(path, values)
+        yield Volumes(path, grid, values)
     finally:
         aside.unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ from blmm_bids.cluster import Runner
 from blmm_bids.errors import DataError, ExhaustedError
 from blmm_bids.images.blocks import Span, split_evenly
 from blmm_bids.outputs.parts import read_block
+from blmm_bids.outputs.precision import narrowed
 from blmm_bids.outputs.workdir import WorkDir, content_digest
 from blmm_bids.stages.digests import array_digest, design_digest
 from blmm_bids.stages.progress import Progress
@@ -193,12 +194,9 @@ def join_results(pieces: Sequence[BlockResult]) -> BlockResult:
 
 def slabs_of(values: FloatArray, slabs: Sequence[Span]) -> BlockResult:
     """(voxel, map) values of a block cut into the runs of maps (map, voxel) that are read together."""
-    # Beyond float32's range an infinity is the honest value, not a reason to warn.
-    with np.errstate(over="ignore"):
-        return {
-            slab_name(slab): np.ascontiguousarray(values[:, slab.start : slab.stop].T, dtype=np.float32)
-            for slab in slabs
-        }
+    return {
+        slab_name(slab): np.ascontiguousarray(narrowed(values[:, slab.start : slab.stop].T)) for slab in slabs
+    }
 
 
 def fit_results(

@@ -84,7 +84,9 @@ def prepare(
 def result_bytes(problem: Problem, plan: DesignPlan) -> int:
     """Bytes a voxel that a block's estimates and contrasts take."""
     p, m = plan.n_fixef, plan.n_theta
-    doubles = p * p * (m + 3) + (m + 1) ** 2 + 3 * m + 20 + _CONTRAST_DOUBLES * (len(problem.contrasts) + 1)
+    # A badly conditioned X is fitted in Q and brought back.
+    matrices = m + 3 if plan.is_well_conditioned else m + 7
+    doubles = p * p * matrices + (m + 1) ** 2 + 3 * m + 20 + _CONTRAST_DOUBLES * (len(problem.contrasts) + 1)
     # Modes and residuals are computed together, in float64, and kept in float32.
     series = (8 + SERIES_ITEMSIZE) * (problem.design.n_ranef + problem.design.n_obs) if problem.series else 0
     return 8 * doubles + series

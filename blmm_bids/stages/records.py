@@ -174,15 +174,17 @@ class Fitted:
         """Voxels and results of every block, in order."""
         return (self.block(span, names) for span in self.spans)
 
-    def slabs(self, key: str) -> Iterator[NDArray[np.float32]]:
-        """Read a series' maps (map, voxel), one run after the other."""
+    def slabs(self, key: str) -> Iterator[NDArray[np.floating]]:
+        """Read a series' maps (map, voxel), one run after the other; float64 if some value needs it."""
         n_voxels = int(self.keep.sum())
         for slab in self.prepared.problem.series_slabs(n_voxels)[key]:
-            values = np.empty((slab.size, n_voxels), dtype=np.float32)
+            values: NDArray[np.floating] = np.empty((slab.size, n_voxels), dtype=np.float32)
             first = 0
             for span in self.spans:
                 name = slab_name(slab)
                 part = self.stage.load_result(span.index, (name,), kind=key)[name]
+                if part.dtype.itemsize > values.dtype.itemsize:
+                    values = values.astype(part.dtype)
                 values[:, first : first + part.shape[1]] = part
                 first += part.shape[1]
             yield values

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blmm_bids.errors import DataError
+from blmm_bids.stats.flatness import flat_voxels
 from blmm_bids.stats.methods import UPDATES
 from blmm_bids.stats.model import Fit, FitOptions, FloatArray, IntArray, Status
 from blmm_bids.stats.plan import DesignPlan
@@ -15,8 +16,11 @@ from blmm_bids.stats.plan import DesignPlan
 if TYPE_CHECKING:
     from blmm_bids.stats.kernels.search import Rules
 
-# lme4's isSingular: a diagonal element of the relative covariance factor below this.
+# lme4's isSingular: a diagonal element of the relative covariance factor below this, of effects of one size.
 SINGULAR_TOLERANCE = 1e-4
+# Conditioned covariances below this are zero: what a search has left of them would say nothing, and is beyond
+# the range of float32.
+NO_COVARIANCE = 1e-30
 
 
 def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -> Fit:
@@ -51,19 +55,63 @@ def fit_voxels(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -
     out = fit_waiting(plan, y, order, pattern_ids, make_rules(plan, y, options))
     d, singular = relative_covariance(plan, out.D)
     status = np.where((out.status == Status.CONVERGED) & singular, int(Status.SINGULAR), out.status)
-    return Fit(
+    beta, vcov = _in_units(plan, out.beta, out.vcov)
+    strata_df = plan.strata.bounds(y, out.n_obs)
+    if options.satterthwaite == "observed":
+        # lmerTest's own inside; on the boundary its information says too little.
+        strata_df[status != Status.SINGULAR] = 0.0
+    fit = Fit(
         n_obs=out.n_obs,
         status=status,
         n_iter=out.n_iter,
-        beta=out.beta,
-        vcov=out.vcov,
+        beta=beta,
+        vcov=vcov,
         sigma2=out.sigma2,
         D=d,
         loglik=out.loglik,
         resms=out.resms,
         eta_cov=out.eta_cov,
         vcov_grad=out.vcov_grad,
+        coef=out.beta,
+        coef_cov=out.vcov,
+        strata_df=strata_df,
+        plan=plan,
     )
+    partly = np.isfinite(out.sigma2) & (out.n_obs < plan.n_obs)
+    _forget(fit, flat_voxels(plan.Q, plan.terms, plan.strata, y, partly))
+    return fit
+
+
+def _in_units(plan: DesignPlan, coef: FloatArray, coef_cov: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Coefficients of X and their covariance, elementwise over voxels."""
+    if plan.is_well_conditioned:
+        return coef, coef_cov
+    beta = np.zeros_like(coef)
+    for i in range(plan.n_fixef):
+        for j in range(i, plan.n_fixef):
+            beta[:, i] += plan.R_inv[i, j] * coef[:, j]
+    vcov = _congruence(plan.R_inv, np.moveaxis(coef_cov, 0, 2))
+    return beta, np.ascontiguousarray(np.moveaxis(vcov, 2, 0))
+
+
+def _forget(fit: Fit, flat: NDArray[np.bool_]) -> None:
+    """Take the estimates of voxels where a random term lies inside the fixed effects away."""
+    if not flat.any():
+        return
+    fit.status[flat] = Status.RANDOM_IN_FIXED
+    for name in (
+        "beta",
+        "vcov",
+        "sigma2",
+        "D",
+        "loglik",
+        "resms",
+        "eta_cov",
+        "vcov_grad",
+        "coef",
+        "coef_cov",
+    ):
+        getattr(fit, name)[flat] = np.nan
 
 
 def make_rules(plan: DesignPlan, y: NDArray[np.floating], options: FitOptions) -> Rules:
@@ -121,9 +169,10 @@ def relative_covariance(plan: DesignPlan, conditioned: FloatArray) -> tuple[Floa
     D : (voxel, vech)
         Column-major lower triangle of each term's D, terms in the design's order.
     singular : (voxel,)
-        lme4's rule.
+        lme4's rule over the conditioned effects, of unit root mean square; lme4's own depends on the unit.
     """
     n_voxels = conditioned.shape[0]
+    conditioned = np.where(np.abs(conditioned) < NO_COVARIANCE, 0.0, conditioned)
     blocks: dict[int, FloatArray] = {}
     singular = np.zeros(n_voxels, dtype=bool)
     for k, rotation in enumerate(plan.rotations):
@@ -134,7 +183,8 @@ def relative_covariance(plan: DesignPlan, conditioned: FloatArray) -> tuple[Floa
         inner[rows, columns] = inner[columns, rows] = conditioned[:, start : start + rows.size].T
         outer = _congruence(rotation, inner)
         blocks[plan.term_order[k]] = np.ascontiguousarray(outer[rows, columns].T)
-        singular |= _smallest_pivot(outer) < SINGULAR_TOLERANCE**2
+        # Of the conditioned effects: what is singular must not depend on a covariate's unit or origin.
+        singular |= _smallest_pivot(inner) < SINGULAR_TOLERANCE**2
     d = [blocks[k] for k in range(len(blocks))]
     return (np.hstack(d) if d else np.zeros((n_voxels, 0))), singular
 

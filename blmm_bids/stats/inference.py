@@ -10,8 +10,8 @@ from blmm_bids.stats.tails import log_sf_f, log_sf_t_both, z_from_log_sf, z_from
 LOG_10 = float(np.log(10.0))
 # Fai & Cornelius: one-row dfs that agree this closely are one number.
 SAME_DF = 1e-8
-# An eigenvalue of L vcov L' below this share of the largest adds no rank.
-RANK_TOLERANCE = 1e-10
+# Rows over columns without a unit are taken as they are written, unless they are as dependent as this in Q.
+NEARLY_DEPENDENT = 1e3
 
 
 def contrast_maps(fit: Fit, contrast: Contrast) -> dict[str, FloatArray]:
@@ -34,12 +34,14 @@ def contrast_maps(fit: Fit, contrast: Contrast) -> dict[str, FloatArray]:
 
 def t_maps(fit: Fit, weights: FloatArray) -> dict[str, FloatArray]:
     """Make the maps of a T contrast with weights (fixef,); see `contrast_maps`."""
-    effect = _apply(fit.beta, weights)
-    variance = _square(fit.vcov, weights)
+    in_q = weights @ fit.plan.R_inv
+    weights = weights if fit.plan.is_well_conditioned else in_q
+    effect = _apply(fit.coef, weights)
+    variance = _square(fit.coef_cov, weights)
     se = np.sqrt(variance)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = effect / se
-    dof = satterthwaite(fit, weights, variance)
+    dof = satterthwaite(fit, weights, variance, _dof_floor(fit, in_q[None]))
     log_p, log_p_size = log_sf_t_both(t, dof)
     log_p2 = np.minimum(log_p_size + np.log(2.0), 0.0)
     return {
@@ -55,15 +57,23 @@ def t_maps(fit: Fit, weights: FloatArray) -> dict[str, FloatArray]:
     }
 
 
-def satterthwaite(fit: Fit, weights: FloatArray, variance: FloatArray) -> FloatArray:
+def _dof_floor(fit: Fit, rows: FloatArray) -> FloatArray:
+    """Fewest df of a contrast with these rows in Q; see `blmm_bids.stats.strata`."""
+    return fit.plan.strata.floor_of(rows, fit.strata_df, fit.n_obs)
+
+
+def satterthwaite(fit: Fit, weights: FloatArray, variance: FloatArray, floor: FloatArray) -> FloatArray:
     """``2 S^4 / (g' C g)`` with g the gradient of S^2 = w' vcov w (Kuznetsova et al. 2017, eq. 4).
 
     Parameters
     ----------
     fit : Fit
     weights : (fixef,) or (voxel, fixef)
+        Of `Fit.coef`.
     variance : (voxel,)
         S^2.
+    floor : (voxel,)
+        Fewest degrees of freedom.
 
     Returns
     -------
@@ -78,22 +88,20 @@ def satterthwaite(fit: Fit, weights: FloatArray, variance: FloatArray) -> FloatA
     with np.errstate(divide="ignore", invalid="ignore"):
         dof = 2.0 * variance * variance / spread
     # Below this the information was singular along g: there is no df.
-    return np.where(dof > 1e-6, dof, np.nan)
+    return np.where(dof > 1e-6, np.maximum(dof, floor), np.nan)
 
 
 def f_maps(fit: Fit, rows: FloatArray) -> dict[str, FloatArray]:
     """Make the maps of an F contrast with L of shape (contrast, fixef); see `contrast_maps`."""
-    rank = int(np.linalg.matrix_rank(rows))
-    # An orthonormal basis of L's rows: F is invariant to it, and the rotation below finds the same
-    # one-row contrasts whichever orthogonal combination of rows the user wrote.
-    if rank < rows.shape[0]:
-        rows = np.linalg.svd(rows)[2][:rank] * np.linalg.norm(rows)
-    effects = [_apply(fit.beta, row) for row in rows]
+    rows, in_q = _contrast_basis(fit, rows)
+    rank = len(rows)
+    floor = _dof_floor(fit, in_q)
+    effects = [_apply(fit.coef, row) for row in rows]
     n_voxels = fit.beta.shape[0]
     covariance = np.zeros((n_voxels, rank, rank))
     for i in range(rank):
         for j in range(i + 1):
-            covariance[:, i, j] = covariance[:, j, i] = _quadratic(fit.vcov, rows[i], rows[j])
+            covariance[:, i, j] = covariance[:, j, i] = _quadratic(fit.coef_cov, rows[i], rows[j])
     fitted = np.isfinite(covariance).all(axis=(1, 2))
     # LAPACK works on one voxel's matrix at a time here, whatever the block's width.
     values = np.full((n_voxels, rank), np.nan)
@@ -106,7 +114,7 @@ def f_maps(fit: Fit, rows: FloatArray) -> dict[str, FloatArray]:
         projected = sum(vectors[:, i, m] * effects[i] for i in range(rank))
         with np.errstate(divide="ignore", invalid="ignore"):
             statistic = statistic + projected * projected / values[:, m]
-        one_row_dofs[:, m] = satterthwaite(fit, np.asarray(weights), values[:, m])
+        one_row_dofs[:, m] = satterthwaite(fit, np.asarray(weights), values[:, m], floor)
     statistic = statistic / rank
     dof = denominator_df(one_row_dofs)
     log_p = log_sf_f(statistic, float(rank), dof)
@@ -118,6 +126,27 @@ def f_maps(fit: Fit, rows: FloatArray) -> dict[str, FloatArray]:
         "p": np.exp(log_p),
         "partialR2": rank * statistic / (rank * statistic + dof),
     }
+
+
+def _contrast_basis(fit: Fit, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Rows of an F contrast in the coefficients of `Fit.coef`, and in those of Q.
+
+    F does not mind how they are written, but the eigenvectors of ``L cov L'`` and thus the df do. Rows over
+    columns of 0 and 1 are kept as they are written, as lmerTest does; with others the df would depend on the
+    covariates' units, so rows of the same span stand for them that no unit, no offset and no combination of
+    rows changes: orthonormal in `Strata.metric`.
+    """
+    plan = fit.plan
+    in_q = rows @ plan.R_inv
+    sizes = np.linalg.norm(in_q, axis=1, keepdims=True)
+    left, values, basis = np.linalg.svd(in_q / sizes, full_matrices=False)
+    rank = int((values > values[0] * max(in_q.shape) * np.finfo(np.float64).eps).sum())
+    has_no_unit = plan.is_coded[rows.any(axis=0)].all()
+    if not (has_no_unit and rank == len(rows) and np.linalg.cond(in_q) < NEARLY_DEPENDENT):
+        basis = basis[:rank]
+        whiten = np.linalg.inv(np.linalg.cholesky(basis @ plan.strata.metric @ basis.T))
+        rows, in_q = whiten @ (left[:, :rank] / values[:rank]).T @ (rows / sizes), whiten @ basis
+    return (rows if plan.is_well_conditioned else in_q), in_q
 
 
 def denominator_df(one_row_dofs: FloatArray) -> FloatArray:

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blmm_bids.errors import DataError
+
+if TYPE_CHECKING:
+    from blmm_bids.stats.plan import DesignPlan
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -36,6 +39,7 @@ class Status(IntEnum):
     SAFE_MODE = 6
     CONSTANT = 7
     ZERO_RESIDUAL = 8
+    RANDOM_IN_FIXED = 9
 
     @property
     def sentence(self) -> str:
@@ -69,6 +73,10 @@ _STATUS_SENTENCES = {
     ),
     Status.CONSTANT: "Not fitted: all images have the same value here.",
     Status.ZERO_RESIDUAL: "Not fitted: the fixed effects explain the data here without residual.",
+    Status.RANDOM_IN_FIXED: (
+        "Not fitted: with the images present here the fixed effects take up all that a random term has, so "
+        "its variance cannot be told."
+    ),
 }
 
 
@@ -253,7 +261,14 @@ class Fit:
     eta_cov : (voxel, eta, eta)
         Asymptotic covariance of the variance parameters, in the coordinates of ``vcov_grad``.
     vcov_grad : (voxel, eta, fixef, fixef)
-        Derivative of ``vcov`` in those coordinates.
+        Derivative of ``coef_cov`` in those coordinates.
+    coef, coef_cov : (voxel, fixef), (voxel, fixef, fixef)
+        Coefficients that contrasts are taken in, and their covariance: ``beta`` and ``vcov``, or where X is
+        badly conditioned those of its orthonormal basis Q.
+    strata_df : (voxel, stratum + 1)
+        Lower bounds of the dfs of the design's strata; see `blmm_bids.stats.strata`.
+    plan : DesignPlan
+        What was fitted.
     """
 
     n_obs: IntArray
@@ -267,3 +282,7 @@ class Fit:
     resms: FloatArray
     eta_cov: FloatArray
     vcov_grad: FloatArray
+    coef: FloatArray
+    coef_cov: FloatArray
+    strata_df: FloatArray
+    plan: DesignPlan

@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blmm_bids.errors import DataError
 from blmm_bids.stats.folding import Folding, make_folding, make_nested_folding
-from blmm_bids.stats.model import Design, FloatArray, IntArray
+from blmm_bids.stats.model import Design, FloatArray, IntArray, RandomTerm
 from blmm_bids.stats.plan_structure import Structure, make_structure
+from blmm_bids.stats.strata import Strata, make_strata
 
 # Condition number of a term's scaled effects from which on they are made orthogonal.
 NEARLY_DEPENDENT = 30.0
+# Condition number of X with columns of one size from which on contrasts are taken in Q: L vcov L' loses the
+# square of it.
+WORST_CONDITION = 1e4
+_SMALLEST = np.finfo(np.float64).tiny
 # Lanes of a chunk: loops over fewer than some dozens take longer to start than to run. The usual ones where
 # they take no more than so many doubles together, and more where a second-level cache holds them.
 USUAL_LANES, MOST_LANES = 64, 128
@@ -61,6 +67,14 @@ class DesignPlan:
         Maps coefficients in ``Q`` to coefficients in ``X``.
     log_det_R : float
         ``log |det R|``, for the REML criterion of X rather than Q.
+    is_well_conditioned : bool
+        Whether contrasts keep their digits in coefficients of X; otherwise they are taken in those of Q.
+    is_coded : (fixef,) bool
+        Columns of X that hold -1, 0 and 1 only, so that they have no unit.
+    strata : Strata
+        Of the random terms' effects.
+    terms : tuple of RandomTerm
+        As the design has them.
     effects : (obs, effect over all terms)
         Conditioned random-effects columns, terms in elimination order.
     rotations : tuple of (effect, effect)
@@ -77,11 +91,20 @@ class DesignPlan:
     Q: FloatArray
     R_inv: FloatArray
     log_det_R: float
+    is_well_conditioned: bool
+    is_coded: NDArray[np.bool_]
+    strata: Strata
+    terms: tuple[RandomTerm, ...]
     effects: FloatArray
     rotations: tuple[FloatArray, ...]
     term_order: tuple[int, ...]
     n_levels: IntArray
     passes: tuple[Pass, ...]
+
+    @property
+    def coef_from_q(self) -> FloatArray:
+        """Maps coefficients in ``Q`` to those that `Fit.coef` holds."""
+        return self.R_inv if self.is_well_conditioned else np.eye(self.n_fixef)
 
     @property
     def n_obs(self) -> int:
@@ -126,12 +149,16 @@ def make_plan(design: Design) -> DesignPlan:
     DataError
         When X is rank-deficient or a term's effects are linearly dependent.
     """
-    q_matrix, r_matrix = np.linalg.qr(design.X)
+    # Powers of two leave every digit as it is, and no unit hides a column behind another.
+    units = 2.0 ** np.round(np.log2(np.maximum(np.linalg.norm(design.X, axis=0), _SMALLEST)))
+    scaled = design.X / units
+    q_matrix, r_matrix = np.linalg.qr(scaled)
     pivots = np.abs(np.diag(r_matrix))
+    values = np.linalg.svd(r_matrix, compute_uv=False)
     if (
         pivots.size
         and pivots.min() <= 1e-10 * pivots.max()
-        and np.linalg.matrix_rank(design.X) < design.n_fixef
+        and np.linalg.matrix_rank(scaled) < design.n_fixef
     ):
         msg = f"the columns of X ({', '.join(design.fixef_names)}) are linearly dependent; drop or recode one"
         raise DataError(msg)
@@ -147,8 +174,12 @@ def make_plan(design: Design) -> DesignPlan:
     return DesignPlan(
         structure=make_structure(refs, n_levels, n_effects, design.n_obs, design.n_fixef),
         Q=np.ascontiguousarray(q_matrix),
-        R_inv=np.linalg.inv(r_matrix),
-        log_det_R=float(np.log(pivots).sum()),
+        R_inv=np.linalg.inv(r_matrix) / units[:, None],
+        log_det_R=float(np.log(pivots * units).sum()),
+        is_well_conditioned=values.size == 0 or bool(values[0] < WORST_CONDITION * values[-1]),
+        is_coded=np.asarray(np.isin(design.X, (-1.0, 0.0, 1.0)).all(axis=0)),
+        strata=make_strata(q_matrix, design.terms),
+        terms=design.terms,
         effects=passes[-1].effects,
         rotations=rotations,
         term_order=tuple(order),

@@ -366,14 +366,16 @@ WRONG = [
         "a file missing",
         lambda root: (root / LAST).unlink(),
         MissingInputError,
-        "1 of 6 images that {root}/images.tsv names do not exist:\n  line 7: {root}/" + LAST + "\nRelative "
+        "1 of 6 images that {root}/images.tsv names cannot be found:\n  line 7: {root}/"
+        + LAST
+        + "\nRelative "
         "paths start at the table's folder, then at BIDS_DIR ({root}/bids).",
     ),
     Wrong(
         "all files missing",
         all_moved,
         MissingInputError,
-        "6 of 6 images that {root}/images.tsv names do not exist:\n"
+        "6 of 6 images that {root}/images.tsv names cannot be found:\n"
         + "".join(
             f"  line {line}: {{root}}/sub-0{s}/{e}/con_0001.nii\n"
             for line, (s, e) in enumerate([(3, "post"), (3, "pre"), (2, "post"), (2, "pre"), (1, "post")], 2)
@@ -384,14 +386,14 @@ WRONG = [
         "a path of another machine",
         lambda root: write_tsv(root / "images.tsv", "path", "/mnt/x/a.nii"),
         MissingInputError,
-        "1 of 1 images that {root}/images.tsv names do not exist:\n  line 2: /mnt/x/a.nii\nCheck the paths "
-        "(inside a container: are their folders mounted under these names?).",
+        "1 of 1 images that {root}/images.tsv names cannot be found:\n  line 2: /mnt/x/a.nii\nCheck the "
+        "paths (inside a container: are their folders mounted under these names?).",
     ),
     Wrong(
         "a path of Windows",
         lambda root: alter(root, LAST, LAST.replace("/", "\\")),
         MissingInputError,
-        "1 of 6 images that {root}/images.tsv names do not exist:\n  line 7: {root}/"
+        "1 of 6 images that {root}/images.tsv names cannot be found:\n  line 7: {root}/"
         + LAST.replace("/", "\\")
         + "\nWrite / between folders, not \\.",
     ),
@@ -399,7 +401,7 @@ WRONG = [
         "a link without content",
         lambda root: ((root / LAST).unlink(), (root / LAST).symlink_to("gone")),
         MissingInputError,
-        "1 of 6 images that {root}/images.tsv names do not exist:\n  line 7: {root}/"
+        "1 of 6 images that {root}/images.tsv names cannot be found:\n  line 7: {root}/"
         + LAST
         + "\nLinks without "
         "content are filled by 'datalad get' (or 'git annex get').",
@@ -408,7 +410,7 @@ WRONG = [
         "a mask missing",
         lambda root: (root / "sub-03" / "post" / "mask.nii").unlink(),
         MissingInputError,
-        "1 of 6 masks that {root}/images.tsv names do not exist:\n  line 2: {root}/sub-03/post/mask.nii\n"
+        "1 of 6 masks that {root}/images.tsv names cannot be found:\n  line 2: {root}/sub-03/post/mask.nii\n"
         "Relative paths start at the table's folder, then at BIDS_DIR ({root}/bids).",
     ),
     Wrong(

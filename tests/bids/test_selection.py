@@ -124,7 +124,7 @@ def test_merge_filters__takes_fmriprep_files():
 def test_selection__defaults_only_where_neither_suffix_nor_stat_is_named():
     plain = Selection().with_defaults()
     assert (plain.suffix, plain.entities, plain.extension) == (
-        ("statmap",), {"stat": ("effect",)}, (".nii.gz", ".nii"),
+        ("statmap",), {"stat": ("effect",)}, (".nii.gz", ".nii", ".img", ".img.gz"),
     )  # fmt: skip
     assert Selection(suffix=("bold",)).with_defaults().entities == {}
     assert Selection({"stat": ("z",)}).with_defaults().suffix == ()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from blmm_bids.design.contrast_spec import ContrastSpec, DummySpec, parse_contrast_option
 from blmm_bids.design.contrasts import build_contrast, build_contrasts
+from blmm_bids.design.spellings import ColumnNames
 from blmm_bids.errors import ModelSpecError
 
 COLUMNS = ("Intercept", "age", "age2", "sex[T.M]", "site[T.B]", "site[T.C; d]", "age:sex[T.M]", "I(age - 1)")
@@ -21,6 +22,7 @@ TERMS = {
     "age:sex": ("age:sex[T.M]",),
     "I(age - 1)": ("I(age - 1)",),
 }
+NAMES = ColumnNames(COLUMNS, TERMS)
 
 
 def row(*pairs):
@@ -51,7 +53,7 @@ EXPRESSIONS = [
 
 @pytest.mark.parametrize(("expression", "test", "rows"), EXPRESSIONS)
 def test_build_contrast__reads_expressions(expression, test, rows):
-    contrast = build_contrast(ContrastSpec("c", expression=expression), COLUMNS, TERMS)
+    contrast = build_contrast(ContrastSpec("c", expression=expression), NAMES)
     assert contrast.test == test
     np.testing.assert_allclose(contrast.L, rows)
 
@@ -83,12 +85,12 @@ WRONG = [
 @pytest.mark.parametrize(("expression", "message"), WRONG)
 def test_build_contrast__says_what_is_wrong(expression, message):
     with pytest.raises(ModelSpecError, match=message):
-        build_contrast(ContrastSpec("c", expression=expression), COLUMNS, TERMS)
+        build_contrast(ContrastSpec("c", expression=expression), NAMES)
 
 
 def test_build_contrast__places_weights_by_condition():
     spec = ContrastSpec("c", ("sex[T.M]", "Intercept"), ((1.0, 2.0), (0.0, 3.0)), "F")
-    contrast = build_contrast(spec, COLUMNS, TERMS)
+    contrast = build_contrast(spec, NAMES)
     np.testing.assert_array_equal(contrast.L, [row(("sex[T.M]", 1), ("Intercept", 2)), row(("Intercept", 3))])
 
 
@@ -103,17 +105,17 @@ def test_build_contrast__places_weights_by_condition():
 )
 def test_build_contrast__refuses_what_cannot_be_estimated(spec, message):
     with pytest.raises(ModelSpecError, match=message):
-        build_contrast(spec, COLUMNS, TERMS)
+        build_contrast(spec, NAMES)
 
 
 def test_build_contrasts__dummies_are_named_as_columns():
-    contrasts = build_contrasts((), DummySpec("t"), COLUMNS, TERMS)
+    contrasts = build_contrasts((), DummySpec("t"), NAMES)
     assert tuple(contrast.name for contrast in contrasts) == COLUMNS
     np.testing.assert_array_equal(np.vstack([contrast.L for contrast in contrasts]), np.eye(len(COLUMNS)))
 
 
 def test_build_contrasts__dummies_of_some_columns_and_terms():
-    contrasts = build_contrasts((), DummySpec("F", ("site", "Intercept")), COLUMNS, TERMS)
+    contrasts = build_contrasts((), DummySpec("F", ("site", "Intercept")), NAMES)
     assert [(c.name, c.test) for c in contrasts] == [
         ("site[T.B]", "F"),
         ("site[T.C; d]", "F"),
@@ -122,7 +124,7 @@ def test_build_contrasts__dummies_of_some_columns_and_terms():
 
 
 def test_build_contrasts__anova_is_one_f_a_term():
-    contrasts = build_contrasts((), None, COLUMNS, TERMS, anova=True)
+    contrasts = build_contrasts((), None, NAMES, anova=True)
     assert [(c.name, c.test, len(c.L)) for c in contrasts] == [
         ("anova_age", "F", 1), ("anova_age2", "F", 1), ("anova_sex", "F", 1), ("anova_site", "F", 2),
         ("anova_age:sex", "F", 1), ("anova_I(age - 1)", "F", 1),
@@ -131,15 +133,13 @@ def test_build_contrasts__anova_is_one_f_a_term():
 
 def test_build_contrasts__a_dummy_that_repeats_a_contrast_is_left_out():
     explicit = ContrastSpec("age", ("age",), ((1.0,),), "t")
-    assert [
-        c.name for c in build_contrasts([explicit], DummySpec(contrasts=("age", "age2")), COLUMNS, TERMS)
-    ] == [
+    assert [c.name for c in build_contrasts([explicit], DummySpec(contrasts=("age", "age2")), NAMES)] == [
         "age",
         "age2",
     ]
     other = ContrastSpec("age", ("age",), ((2.0,),), "t")
     with pytest.raises(ModelSpecError, match="two different contrasts are named 'age'"):
-        build_contrasts([other], DummySpec(), COLUMNS, TERMS)
+        build_contrasts([other], DummySpec(), NAMES)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ WORDS = st.sampled_from(
 @given(st.lists(WORDS, max_size=12).map("".join) | st.text(max_size=20))
 def test_build_contrast__fuzzed_expression_is_read_or_a_spec_error(text):
     try:
-        contrast = build_contrast(ContrastSpec("c", expression=text or " "), COLUMNS, TERMS)
+        contrast = build_contrast(ContrastSpec("c", expression=text or " "), NAMES)
     except ModelSpecError:
         return
     assert np.isfinite(contrast.L).all()
@@ -175,5 +175,5 @@ def test_build_contrast__any_weights_survive_writing_and_reading(wanted):
     if not any(wanted):
         return
     text = " + ".join(f"{weight!r}*{name}" for weight, name in zip(wanted, COLUMNS, strict=True))
-    contrast = build_contrast(ContrastSpec("c", expression=text), COLUMNS, TERMS)
+    contrast = build_contrast(ContrastSpec("c", expression=text), NAMES)
     np.testing.assert_allclose(contrast.L, [wanted])

@@ -223,6 +223,15 @@ def test_model_matrix__says_what_is_wrong(formula, message):
         matrix_of(formula)
 
 
+@pytest.mark.parametrize("formula", ["site", "C(code)", "code:site2", "site*age"])
+def test_model_matrix__refuses_categories_of_very_many_levels_at_once(formula):
+    n = 40_000
+    site = np.array([f"s{i % 2000}" for i in range(n)], dtype=object)
+    table = pd.DataFrame({"site": site, "code": np.arange(n) % 500, "site2": site, "age": np.arange(n) * 1.0})
+    with pytest.raises(ModelSpecError, match=r"makes \d{3,} columns or more .* at most 200 are fitted"):
+        matrix_of(formula, Variables(table, {}))
+
+
 WORDS = st.sampled_from(
     [
         "age",

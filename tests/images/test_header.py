@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import os
+import shutil
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from blmm_bids.errors import DataError, MissingInputError
-from blmm_bids.images.header import read_header
+from blmm_bids.images.header import read_header, same_content
 
 AFFINE = np.array([[-2.0, 0.1, 0, 90], [0, 2, 0, -126], [0, 0, 2.5, -72], [0, 0, 0, 1]])
 
@@ -84,6 +86,33 @@ def test_read_header__identity_follows_the_file(tmp_path):
     assert read_header(path).identity == before
     save(path, np.zeros((3, 4, 5), np.float32))
     assert read_header(path).identity != before
+
+
+@pytest.mark.parametrize("n_values", [100, 100_000])
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.999])
+def test_read_header__identity_follows_a_change_whose_time_was_put_back(tmp_path, n_values, place):
+    path = save(tmp_path / "a.nii", np.zeros((100, n_values // 100, 1), np.float32))
+    before, stat = read_header(path).identity, path.stat()
+    with path.open("r+b") as file:
+        file.seek(352 + 4 * int(place * n_values))
+        file.write(np.float32(5).tobytes())
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert path.stat().st_mtime_ns == stat.st_mtime_ns
+    assert read_header(path).identity != before
+
+
+def test_read_header__identity_of_a_copy_differs_in_the_file_alone(tmp_path):
+    path = save(tmp_path / "a.nii", np.arange(100_000, dtype=np.float32).reshape(100, -1, 1))
+    copy = tmp_path / "b.nii"
+    shutil.copy2(path, copy)
+    one, other = read_header(path).identity, read_header(copy).identity
+    assert one != other
+    assert same_content(one, other)
+    # The last bytes, and only they: a change of which the file's own time says nothing.
+    content = copy.read_bytes()
+    copy.write_bytes(content[:-4] + np.float32(-1).tobytes())
+    os.utime(copy, ns=(0, path.stat().st_mtime_ns))
+    assert not same_content(one, read_header(copy).identity)
 
 
 @pytest.mark.parametrize(
@@ -170,3 +199,13 @@ def test_read_header__missing_files(tmp_path):
     (tmp_path / "directory.nii").mkdir()
     with pytest.raises(MissingInputError, match="cannot be read"):
         read_header(tmp_path / "directory.nii")
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("ending", [".img", ".hdr"])
+def test_read_header__analyze_pairs_do_not_say_how_they_lie(tmp_path, order, ending):
+    data = np.ones((3, 4, 5), np.float32)
+    header = nib.AnalyzeHeader(endianness=order)
+    nib.AnalyzeImage(data, np.eye(4), header).to_filename(tmp_path / "old.img")
+    with pytest.raises(DataError, match=r"old\.img: its header is Analyze 7\.5(.|\n)*left and right"):
+        read_header(tmp_path / f"old{ending}")

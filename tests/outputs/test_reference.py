@@ -140,6 +140,31 @@ def test_write_reference_outputs__bytes_do_not_depend_on_the_blocks(tmp_path, si
         assert (first / f"blmm_vox_{name}.nii").read_bytes() == (second / f"blmm_vox_{name}.nii").read_bytes()
 
 
+@pytest.mark.parametrize("size", [1, 6, 20])
+def test_write_reference_outputs__keeps_values_beyond_float32(tmp_path, size):
+    settings = config(tmp_path)
+    found = results(fit(tmp_path))
+    found["resms"][5:] *= 1e-45
+    found["vcov"][7, 1, 2] = 1e40
+    cut = [
+        (
+            VOXELS[i : i + size],
+            {name: v if name == "missing" else v[i : i + size] for name, v in found.items()},
+        )
+        for i in range(0, len(VOXELS), size)
+    ]
+    write_reference_outputs(settings, design(), CONTRASTS, GRID, VOXELS, cut)
+    resms = values_of(settings.outdir / "blmm_vox_resms.nii")
+    assert resms.dtype == np.float64
+    wanted = np.where(np.arange(20) < 5, found["resms"].astype(np.float32), found["resms"])
+    np.testing.assert_array_equal(resms.ravel()[VOXELS][1:], wanted[1:])
+    cov = values_of(settings.outdir / "blmm_vox_cov.nii").reshape(-1, 9)
+    assert cov.dtype == np.float64
+    assert cov[VOXELS[7], 5] == 1e40
+    assert cov[VOXELS[6], 5] == np.float32(found["vcov"][6, 1, 2])
+    assert values_of(settings.outdir / "blmm_vox_sigma2.nii").dtype == np.float32
+
+
 def test_write_reference_outputs__minlog_stands_for_infinity(tmp_path):
     settings = config(tmp_path, minlog=-500.0)
     found = results(fit(tmp_path))

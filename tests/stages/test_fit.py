@@ -62,5 +62,6 @@ def test_slabs__give_back_what_the_blocks_kept(tmp_path, monkeypatch, n_together
     fitted = Fitted(prepared, None, stage, keep)
     for key, wanted in values.items():
         found = np.concatenate(list(fitted.slabs(key)))
-        with np.errstate(over="ignore"):
-            np.testing.assert_array_equal(found, wanted[keep].T.astype(np.float32))
+        maps = wanted[keep].T
+        rounded = np.where(maps > 1e299, 0, maps).astype(np.float32)
+        np.testing.assert_array_equal(found, np.where(maps > 1e299, maps, rounded))

@@ -119,12 +119,43 @@ def satterthwaite_df(weights, vcov, gradient, eta_cov):
     return 2 * (weights @ vcov @ weights) ** 2 / (g @ eta_cov @ g)
 
 
-def fai_cornelius(L, beta, vcov, gradient, eta_cov):
+def orthonormal_rows(L, design):
+    """The same hypothesis in rows that depend on no unit: uncorrelated if levels' images were unlike."""
+    X = design.X
+    V = np.eye(len(X))
+    effects = [(term, e) for term in design.terms for e in range(term.n_effects)]
+    for i, (term, e) in enumerate(effects, start=1):
+        for level in range(term.n_levels):
+            Z = term.effects[:, : e + 1] * (term.refs == level)[:, None]
+            added = Z[:, e] - Z[:, :e] @ np.linalg.pinv(Z[:, :e]) @ Z[:, e]
+            if np.linalg.norm(added) > 1e-4 * np.linalg.norm(Z[:, e]):
+                V -= i / (len(effects) * (len(effects) + 1)) * np.outer(added, added) / (added @ added)
+    estimate = X @ np.linalg.solve(X.T @ X, L.T)
+    return np.linalg.solve(np.linalg.cholesky(estimate.T @ V @ estimate), L)
+
+
+def containment_df(design, L):
+    """Fewest df among the strata that the least-squares estimate of L rests on, else the residual's."""
+    X, rank = design.X, np.linalg.matrix_rank
+    estimate = X @ np.linalg.solve(X.T @ X, L.T)
+    left, lowest = len(X) - X.shape[1], np.inf
+    for term in design.terms:
+        for effect in term.effects.T:
+            Z = np.zeros((len(X), term.n_levels))
+            Z[np.arange(len(X)), term.refs] = effect
+            df = rank(np.hstack([X, Z])) - X.shape[1]
+            left -= df
+            if np.abs(Z.T @ estimate).max() > 1e-8:
+                lowest = min(lowest, df)
+    return max(lowest if np.isfinite(lowest) else left, 1)
+
+
+def fai_cornelius(L, beta, vcov, gradient, eta_cov, floor=0.0):
     """F, its denominator df and partial R2."""
     values, vectors = np.linalg.eigh(L @ vcov @ L.T)
     r = values.size
     F = (L @ beta) @ np.linalg.solve(L @ vcov @ L.T, L @ beta) / r
-    nu = np.array([satterthwaite_df(row, vcov, gradient, eta_cov) for row in vectors.T @ L])
+    nu = np.array([max(satterthwaite_df(row, vcov, gradient, eta_cov), floor) for row in vectors.T @ L])
     if np.ptp(nu) < 1e-8:
         df = nu.mean()
     elif (nu <= 2).any():

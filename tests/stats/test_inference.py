@@ -12,9 +12,11 @@ from blmm_bids.stats.inference import contrast_maps, denominator_df, f_maps, t_m
 from blmm_bids.stats.model import Contrast, FitOptions, Status
 from blmm_bids.stats.plan import make_plan
 from tests.stats.brute import (
+    containment_df,
     fai_cornelius,
     information,
     observed_information,
+    orthonormal_rows,
     satterthwaite_df,
     vcov_gradient,
 )
@@ -68,13 +70,18 @@ def test_satterthwaite__equals_the_dense_formulas(seed, choice, reml):
     L = rng.normal(size=(min(2, design.n_fixef), design.n_fixef))
     t, f = t_maps(fit, L[0]), f_maps(fit, L)
     tolerance = OBSERVED_DF if choice == "observed" else EXPECTED_DF
+    # X has covariates, whose units the df of F must not depend on.
+    rows = orthonormal_rows(L, design) if design.n_fixef > 1 else L
+    floors = [0, 0] if choice == "observed" else [containment_df(design, L[:1]), containment_df(design, L)]
     for v in voxels:
         gradient, eta_cov = dense_inference(design, Y[v], fit, v, choice, reml=reml)
         df = satterthwaite_df(L[0], fit.vcov[v], gradient, eta_cov)
+        if choice != "observed":
+            df = max(df, floors[0])
         assert t["dof"][v] == pytest.approx(df, rel=tolerance), fit.D[v]
         assert t["variance"][v] == pytest.approx(L[0] @ fit.vcov[v] @ L[0], rel=1e-9)
         assert t["t"][v] == pytest.approx(L[0] @ fit.beta[v] / np.sqrt(t["variance"][v]), rel=1e-9)
-        F, df2, r2 = fai_cornelius(L, fit.beta[v], fit.vcov[v], gradient, eta_cov)
+        F, df2, r2 = fai_cornelius(rows, fit.beta[v], fit.vcov[v], gradient, eta_cov, floors[1])
         assert f["F"][v] == pytest.approx(F, rel=1e-7)
         assert f["dof"][v] == pytest.approx(df2, rel=10 * tolerance)
         assert f["partialR2"][v] == pytest.approx(r2, rel=10 * tolerance)

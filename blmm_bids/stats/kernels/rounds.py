@@ -98,6 +98,7 @@ def bind_rounds(
     fl = by_reference(allocate_fold(one_pass.rest, fold, lanes))
     search = by_reference(allocate_search(plan.structure, lanes))
     small = by_reference(allocate_small(plan.n_theta, plan.n_fixef))
+    r_inv = plan.coef_from_q
     queue = by_reference(make_queue(order, pattern_ids, plan.n_obs))
     batch = by_reference(allocate_batch(one_pass.rest, fold))
     if rules.scoring:
@@ -106,8 +107,8 @@ def bind_rounds(
     def advance() -> int:
         # Each is compiled by those alone who use it.
         if rules.scoring:
-            return score_lanes(s, plan.R_inv, rules, k, fl, search, small, scoring, estimates)  # type: ignore[no-any-return]
-        return advance_lanes(s, plan.R_inv, rules, k, fl, search, small, estimates)  # type: ignore[no-any-return]
+            return score_lanes(s, r_inv, rules, k, fl, search, small, scoring, estimates)  # type: ignore[no-any-return]
+        return advance_lanes(s, r_inv, rules, k, fl, search, small, estimates)  # type: ignore[no-any-return]
 
     return Rounds(
         load=lambda: load_lanes(
