@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,7 +20,14 @@ from blmm_bids.app.mask_options import add_grid_options, add_mask_options, mask_
 from blmm_bids.app.report_options import add_report_options, rebuild_reports, threshold_of
 from blmm_bids.cli_cluster import add_cluster, add_cluster_size, cluster_options, early_workers
 from blmm_bids.descriptor import PrintDescriptor
-from blmm_bids.errors import BlmmError, LevelError, MissingInputError, TerminatedError, UsageError
+from blmm_bids.errors import (
+    BlmmError,
+    LevelError,
+    MissingInputError,
+    TerminatedError,
+    UsageError,
+    bounded,
+)
 
 if TYPE_CHECKING:
     from blmm_bids.config.settings import Settings
@@ -58,18 +65,20 @@ def main_compare(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(run: Callable[[], int], *, debug: bool) -> int:
     """Turn errors into one message and an exit code."""
+    _open_streams()
     try:
         return run()
     except BlmmError as error:
         if debug:
             traceback.print_exc()
-        sys.stderr.write(f"{_error_word()}: {error}\n")
+        message = str(error) if debug else bounded(str(error), "--debug shows all")
+        _say(f"{_error_word()}: {message}")
         return error.exit_code
     except TerminatedError as error:
-        sys.stderr.write("terminated; run the same command again to resume\n")
+        _say("terminated; run the same command again to resume")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to resume\n")
+        _say("interrupted; run the same command again to resume")
         return INTERRUPTED
     except BrokenPipeError:
         return 1
@@ -77,12 +86,31 @@ def _guarded(run: Callable[[], int], *, debug: bool) -> int:
         if debug:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"{_error_word()}: {where}{error.strerror or error}\n")
+        _say(f"{_error_word()}: {where}{error.strerror or error}")
         # No file system takes such a path, so nothing is there.
         return MissingInputError.exit_code if error.errno == errno.ENAMETOOLONG else 74
     except MemoryError:
-        sys.stderr.write(f"{_error_word()}: out of memory; give --mem a smaller value, or lower --nprocs\n")
+        _say(f"{_error_word()}: out of memory; give --mem a smaller value, or lower --nprocs")
         return 1
+
+
+def _open_streams() -> None:
+    """Open what the parent process has closed: else the next file that is opened becomes standard error."""
+    for name, descriptor, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest that is free, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+def _say(message: str) -> None:
+    """Write to standard error, which may be a full disk or a closed pipe."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
 
 
 def _error_word() -> str:
@@ -118,6 +146,11 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-m", "--model", type=Path, metavar="SPEC", help="BIDS Stats Models file, JSON/YAML")
     group.add_argument(
         "--formula", metavar="TEXT", help="lme4 formula, in place of a spec: 'age + sex + (1 | subject)'"
+    )
+    group.add_argument(
+        "--node-name",
+        metavar="NAME",
+        help="name of the --formula's model, of its maps' folder and of its report (default: group)",
     )
     group.add_argument(
         "--contrast",
@@ -218,6 +251,11 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         help="which maps: minimal, default or full; ranef adds a map for each level of the random factors, "
         "residuals one for each image (default: default)",
     )
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace what OUTPUT_DIR has of another model, or of other data, under the same node name",
+    )
     group.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
     add_report_options(group)
     group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
@@ -269,6 +307,9 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     if (args.model is None) == (args.formula is None):
         msg = "give either --model SPEC or --formula 'TEXT'"
         raise UsageError(msg)
+    if args.node_name is not None and args.formula is None:
+        msg = "--node-name goes with --formula; in a model spec, change the node's Name"
+        raise UsageError(msg)
     entities = [read_mapping(args.bids_filter_file, "filter file")] if args.bids_filter_file else []
     named = {"task": args.task_label, "space": args.space, "res": args.res}
     entities += [{name: labels} for name, labels in named.items() if labels]
@@ -276,7 +317,9 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
     output_level, output_series = parse_outputs(args.outputs)
     return Settings(
         output_dir=output_dir,
-        spec=read_model_spec(args.model) if args.model else spec_from_formula(args.formula),
+        spec=read_model_spec(args.model)
+        if args.model
+        else spec_from_formula(args.formula, *([] if args.node_name is None else [args.node_name])),
         dataset=DatasetOptions(
             bids_dir=args.bids_dir.absolute(),
             derivatives=tuple(_derivative(text) for text in args.derivatives),
@@ -307,6 +350,7 @@ def _settings(args: argparse.Namespace, arguments: tuple[str, ...]) -> Settings:
         output_series=output_series,
         threshold=threshold_of(args),
         dry_run=args.dry_run,
+        overwrite=args.overwrite,
         validate=args.validate,
         command=("bids_app_run.py", *arguments),
     )
@@ -323,7 +367,8 @@ def _labels(values: Sequence[str]) -> tuple[str, ...]:
     """Labels, or the lines of a file where the single value names one."""
     from blmm_bids.bids.selection import read_labels
 
-    if len(values) == 1 and os.path.isfile(values[0]):  # noqa: PTH113 (a long label makes Path raise)
+    # Not Path's, which raises for a long label; and what is neither file nor directory is refused by name.
+    if len(values) == 1 and os.path.exists(values[0]) and not os.path.isdir(values[0]):  # noqa: PTH110, PTH112
         return read_labels(Path(values[0]))
     return tuple(values)
 

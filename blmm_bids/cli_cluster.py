@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blmm_bids.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Mapping
 
     from blmm_bids.cluster import ClusterOptions
 
@@ -56,6 +56,11 @@ def add_cluster_size(group: argparse._ArgumentGroup) -> None:
         "--submit-via", metavar="ssh:HOST", help="machine where the scheduler's commands are run"
     )
     group.add_argument(
+        "--dashboard",
+        action="store_true",
+        help="serve dask's pages, which have no password, to all users of this machine",
+    )
+    group.add_argument(
         "--worker-timeout",
         type=float,
         metavar="SECONDS",
@@ -79,14 +84,19 @@ def cluster_options(args: argparse.Namespace, backend: str) -> ClusterOptions:
         submit_via=args.submit_via,
         worker_timeout=args.worker_timeout,
         preload=_PRELOAD,
+        dashboard=args.dashboard,
     )
 
 
-def early_workers(args: argparse.Namespace, backend: str) -> AbstractContextManager[bool]:
+@contextmanager
+def early_workers(args: argparse.Namespace, backend: str) -> Iterator[None]:
     """Have workers get ready while this process imports what it needs itself."""
     from blmm_bids.cluster import started_forkserver
+    from blmm_bids.stats.kernels.cache_folder import settled_cache
 
-    return started_forkserver(cluster_options(args, backend))
+    options = cluster_options(args, backend)
+    with settled_cache(args.work_dir or getattr(args, "output_dir", None)), started_forkserver(options):
+        yield
 
 
 def _content(path: Path) -> Mapping[str, Any]:

@@ -31,6 +31,8 @@ _SPECIFIED = {
 }
 # Paths that a run makes: a platform that takes them for files of the user's would ask for them beforehand.
 _MADE = frozenset({"output_dir", "work_dir", "bids_database_dir", "scheduler_file"})
+# What a run needs one of. argparse is not told: to rebuild reports, and to print help, neither is needed.
+_EITHER = (("Model", "Formula"),)
 _FAILURE = "The run failed for a reason that has no code of its own, or one of several fits did."
 _OUTPUTS = (
     ("OutputDataset", "Output dataset", "BIDS derivative dataset.", "", False),
@@ -101,7 +103,7 @@ def make_descriptor(parser: argparse.ArgumentParser) -> Entry:
             for title, entries in groups
             if entries
         ]
-        + [_exclusive(group) for group in parser._mutually_exclusive_groups],
+        + _choices_of_inputs(parser, set(_ids(inputs))),
         "output-files": [_output(*output) for output in _OUTPUTS],
         "error-codes": [{"code": code, "description": text} for code, text in sorted(error_codes().items())],
         # A few hundred images of 2 mm; a run takes whatever it is given, and less.
@@ -138,9 +140,18 @@ def _inputs(actions: list[argparse.Action]) -> Iterator[Entry]:
             yield _input(action)
 
 
-def _exclusive(group: argparse._MutuallyExclusiveGroup) -> Entry:
-    members = _ids(_inputs(group._group_actions))
-    rules = {"mutually-exclusive": True, **({"one-is-required": True} if group.required else {})}
+def _choices_of_inputs(parser: argparse.ArgumentParser, known: set[str]) -> list[Entry]:
+    """Make groups of inputs of which one can be given, or has to be."""
+    found = {
+        tuple(_ids(_inputs(group._group_actions))): group.required
+        for group in parser._mutually_exclusive_groups
+    }
+    found |= {members: True for members in _EITHER if known.issuperset(members)}
+    return [_exclusive(list(members), required=required) for members, required in found.items()]
+
+
+def _exclusive(members: list[str], *, required: bool) -> Entry:
+    rules = {"mutually-exclusive": True, **({"one-is-required": True} if required else {})}
     return {"id": "".join(members) + "Choice", "name": " or ".join(members), "members": members, **rules}
 
 

@@ -6,6 +6,10 @@ tree reach the user without a traceback; anything else is a bug of ours.
 
 from __future__ import annotations
 
+# Of a message on a terminal.
+MOST_LINES = 30
+MOST_CHARACTERS = 2_500
+
 
 class BlmmError(Exception):
     """Base of all errors that the user sees as one message.
@@ -17,6 +21,28 @@ class BlmmError(Exception):
     """
 
     exit_code = 1
+
+
+def bounded(text: str, more: str) -> str:
+    """Cut out the middle of a message that is longer than a screen.
+
+    Parameters
+    ----------
+    text : str
+    more : str
+        Where the whole of it is.
+    """
+    lines = text.split("\n")
+    if len(lines) > MOST_LINES:
+        first, last = MOST_LINES - 8, 6
+        n_left = len(lines) - first - last
+        lines = [*lines[:first], f"[... {n_left} lines left out; {more}]", *lines[-last:]]
+    text = "\n".join(lines)
+    if len(text) > MOST_CHARACTERS:
+        # What to do stands at the end.
+        first, last = MOST_CHARACTERS - 700, 600
+        text = f"{text[:first]} [... {len(text) - first - last} characters left out; {more}] {text[-last:]}"
+    return text
 
 
 class InvalidBIDSError(BlmmError):
@@ -89,6 +115,12 @@ class TemporaryError(BlmmError):
     """Workers were lost or the walltime ended; running the same command again resumes."""
 
     exit_code = 75
+
+
+class BusyError(BlmmError):
+    """Another run is at work in the same directory: running again at once does not help."""
+
+    exit_code = 69
 
 
 class ExhaustedError(TemporaryError):

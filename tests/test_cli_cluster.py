@@ -28,13 +28,14 @@ def test_cluster_options__takes_all(tmp_path, monkeypatch):
     found = options_of(
         *("--cluster", "slurm", "--cluster_config", "jobqueue.yaml", "--n_workers", "12", "--nprocs", "4"),
         *("--mem", "8G", "--submit-via", "ssh:login1", "--worker-timeout", "600"),
-        *("--scheduler-file", "scheduler.json", "--write-worker-script"),
+        *("--scheduler-file", "scheduler.json", "--write-worker-script", "--dashboard"),
     )
     assert found.config == {"jobqueue": {"slurm": {"queue": "long"}}}
     assert (found.n_workers, found.n_procs, found.mem_bytes) == (12, 4, 8 * GB)
     assert (found.submit_via, found.worker_timeout) == ("ssh:login1", 600)
     assert found.scheduler_file == tmp_path / "scheduler.json"
     assert found.write_worker_script
+    assert found.dashboard
 
 
 def test_cluster_options__adapt():

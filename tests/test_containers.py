@@ -50,15 +50,35 @@ def run_script(name, *environs):
 def without_registry(directory, *programs):
     """Make base images where there is no registry; the directory of the scripts for it."""
     infra = Path(os.environ.get("BLMM_INFRA") or CHECKOUT.parent / "shared" / "infra")
+    if os.getuid():
+        pytest.skip("wanted docker or apptainer with a registry, or root, who makes base images without one")
+    if not (infra / "base-image.sh").is_file():
+        pytest.skip(
+            f"no base-image.sh in {infra}; set BLMM_INFRA to the directory of the containers' scripts"
+        )
     missing = [name for name in programs if shutil.which(name) is None]
-    if missing or not (infra / "base-image.sh").is_file() or os.getuid():
-        pytest.skip(f"wanted docker or apptainer with a registry, or root, {', '.join(programs)} and {infra}")
+    if missing:
+        pytest.skip(f"{', '.join(missing)}: not installed; run {infra}/ci-deps.sh or apptainer-get.sh there")
+    map_users_of_root()
     subprocess.run([infra / "base-image.sh"], check=True, capture_output=True, timeout=600)
     # pip's settings and certificates are lent to the build, and stay out of the image.
     certificates = os.environ.get("PIP_CERT", "/etc/ssl/certs/ca-certificates.crt")
     shutil.copy(certificates, directory / "ca.crt")
     (directory / "pip.conf").write_text("[global]\ncert = /run/lend/ca.crt\ntimeout = 180\n")
     return infra
+
+
+def map_users_of_root(*files):
+    """Let root map users into a container of its own, which a fresh machine does not."""
+    line = "root:1000000:65536"
+    for file in files or (Path("/etc/subuid"), Path("/etc/subgid")):
+        there = file.read_text(encoding="utf-8") if file.exists() else ""
+        if any(each.startswith(("root:", "0:")) for each in there.splitlines()):
+            continue
+        try:
+            file.write_text(f"{there.rstrip()}\n{line}\n".lstrip(), encoding="utf-8")
+        except OSError as error:
+            pytest.skip(f"{file}: {error.strerror}; add the line {line} to it")
 
 
 def buildah():
@@ -145,6 +165,24 @@ def test_recipes__copy_files_that_are_there():
     assert [source for source in sources if not (CHECKOUT / source).exists()] == []
     ignored = (CHECKOUT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert {f"!{source}" for source in sources} == {line for line in ignored if line.startswith("!")}
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        (None, "root:1000000:65536\n"),
+        ("", "root:1000000:65536\n"),
+        ("ann:100000:65536\n", "ann:100000:65536\nroot:1000000:65536\n"),
+        ("ann:100000:65536\nroot:500000:65536\n", "ann:100000:65536\nroot:500000:65536\n"),
+    ],
+)
+def test_map_users_of_root__adds_what_is_missing(tmp_path, there, expected):
+    file = tmp_path / "subuid"
+    if there is not None:
+        file.write_text(there)
+    for _ in range(2):
+        map_users_of_root(file)
+        assert file.read_text() == expected
 
 
 @pytest.mark.container

@@ -29,6 +29,7 @@ VALUES = {"String": "text", "File": "file.json", "Number": 1, "Flag": True}
 REQUIRED = {"InputDataset": "in", "OutputLocation": "out", "AnalysisLevel": "group"}
 # What stops the app before it looks at anything else.
 STOPS = {"Help", "ToolVersion"}
+MODEL = ("Model", "Formula")
 
 
 @pytest.fixture(scope="module")
@@ -97,17 +98,36 @@ def test_error_codes__are_those_of_the_errors(descriptor):
 
 def test_simulate__every_input_becomes_words_that_the_parser_takes(descriptor, tmp_path):
     parser, invocation = app_parser(), tmp_path / "invocation.json"
-    without = vars(parser.parse_args(list(REQUIRED.values())))
     for entry in descriptor["inputs"]:
         if entry["id"] in STOPS:
             continue
         # The last choice is nobody's default.
         value = entry.get("value-choices", [VALUES[entry["type"]]])[-1]
-        inputs = {**REQUIRED, entry["id"]: [value, value] if entry.get("list") else value}
+        model = {} if entry["id"] in MODEL else {"Formula": "1"}
+        without = vars(parser.parse_args([*REQUIRED.values(), *(["--formula", "1"] if model else [])]))
+        inputs = {**REQUIRED, **model, entry["id"]: [value, value] if entry.get("list") else value}
         invocation.write_text(json.dumps(inputs))
         command = boutiques.execute("simulate", str(COMMITTED), "-i", str(invocation)).stdout
         args = vars(parser.parse_args(shlex.split(command)[1:]))
         assert len([name for name in args if args[name] != without[name]]) == 1, command
+
+
+@pytest.mark.parametrize(
+    ("given", "is_valid"), [((), False), (("Model",), True), (("Formula",), True), (MODEL, False)]
+)
+def test_bosh__wants_a_model_or_a_formula(tmp_path, given, is_valid):
+    (tmp_path / "model.json").write_text("{}")
+    inputs = {**REQUIRED, **dict.fromkeys(given, "model.json")}
+    (tmp_path / "invocation.json").write_text(json.dumps(inputs))
+    done = bosh("invocation", COMMITTED, "-i", "invocation.json", cwd=tmp_path)
+    assert (done.returncode == 0) == is_valid, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--complete",)])
+def test_bosh_example__makes_what_the_app_takes(tmp_path, more):
+    done = bosh("example", *more, COMMITTED, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(set(MODEL) & json.loads(done.stdout).keys()) == 1
 
 
 def test_simulate__quotes_formulas_and_repeats_contrasts(tmp_path):

@@ -219,6 +219,44 @@ def test_run__workers_killed_at_any_moment(data, undisturbed, tmp_path, stage):
     print(f"\n{sum(kills.values())} kills of a worker: {dict(kills)}")  # noqa: T201
 
 
+@pytest.mark.parametrize("seconds", [0.3, 1.1, 2.2, 3.7, 5.3, 7.9])
+def test_run__terminated_while_kernels_are_compiled(data, undisturbed, tmp_path, seconds):
+    """A signal that arrives in one of LLVM's callbacks ends the run as any other: 75, and run again."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
+    place = tmp_path / "place"
+    place.mkdir()
+    arguments = [*command(data, place)[:-4], "--nprocs", "1"]
+    with (place / "stderr").open("w") as log:
+        process = subprocess.Popen(arguments, stderr=log, env=environment, start_new_session=True)
+    wait_until(lambda: is_at(place, "gathering"), process)
+    time.sleep(seconds)
+    if process.poll() is None:
+        process.terminate()
+    code = process.wait(PATIENCE)
+    message = (place / "stderr").read_text()
+    assert code in (0, 75), message
+    assert "Traceback" not in message, message
+    finish(data, place, undisturbed)
+
+
+@pytest.mark.parametrize("stage", STAGES[1:3])
+def test_run__a_worker_is_stopped_for_a_while(data, undisturbed, tmp_path, stage):
+    """As a scheduler does that suspends jobs, or a machine that sleeps: the run waits for it."""
+    place = tmp_path / "place"
+    process = start(command(data, place), place)
+    wait_until(lambda: len(workers_of(process.pid)) == 2 and is_at(place, stage), process)
+    stopped = workers_of(process.pid)[:1]
+    for pid in stopped:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    time.sleep(10)
+    for pid in stopped:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    assert process.wait(PATIENCE) == 0, (place / "stderr").read_text()[-4000:]
+    compare(place, undisturbed)
+
+
 # Storage -----------------------------------------------------------------------------------------
 
 

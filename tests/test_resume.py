@@ -70,7 +70,7 @@ def test_run__a_changed_image_costs_its_batch_and_the_fit(data, capsys):
     values = nib.load(image).get_fdata(dtype=np.float32)
     nib.Nifti1Image(values + 1, nib.load(image).affine).to_filename(image)
     capsys.readouterr()
-    second = run(data)
+    second = run(data, "--overwrite")
     said = capsys.readouterr().err
     assert f"1 image changed on disk ({image.name}); {len(parts) - 1} of {len(parts)} batches" in said
     assert touched(data, parts, "gather-*/*.blmm") == ["part-00000.blmm"]
@@ -83,7 +83,7 @@ def test_run__another_model_keeps_the_parts(data, capsys):
     run(data)
     parts = stamps(data, "gather-*/*")
     capsys.readouterr()
-    other = run(data, model=("--formula", "1 + time + site + (1 | subject)"))
+    other = run(data, "--overwrite", model=("--formula", "1 + time + site + (1 | subject)"))
     said = capsys.readouterr().err
     assert "the formula ('1 + time + (1 | subject)' before, now '1 + time + site + (1 | subject)')" in said
     assert touched(data, parts, "gather-*/*") == []
@@ -130,7 +130,7 @@ def test_run__is_refused_while_another_is_at_work(data, tmp_path, capsys):
     for place in ("work", "out/logs"):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
         with locked(tmp_path / place):
-            run(data, expect=75)
+            run(data, expect=69)
             assert f"{tmp_path}/{place}: another run is at work there" in capsys.readouterr().err
     run(data)
     assert not list(tmp_path.rglob(LOCK_NAME))
@@ -155,7 +155,8 @@ def test_run__never_mixes_an_older_result_with_a_newer(data, tmp_path):
     assert set(first) <= {name.rpartition("/")[2] for name in listed["Files"]}
     mine = tmp_path / "out" / "node-group" / "my_statmap.nii.gz"
     mine.write_text("x")
-    second = run(data, "--contrast", "new=2*time")
+    other = ("--formula", "1 + time + site + (1 | subject)")
+    second = run(data, "--contrast", "new=2*time", "--overwrite", model=other)
     assert not [name for name in second if "contrast-old" in name]
     assert mine.exists()
 
@@ -166,7 +167,7 @@ def test_run__an_older_result_stays_whole_until_the_newer_is_there(data, tmp_pat
     before = {path: path.read_bytes() for path in [*model, tmp_path / "out" / "dataset_description.json"]}
     image = sorted(data.rglob(EFFECTS))[-1]
     image.write_bytes(image.read_bytes()[:-20])
-    run(data, "--contrast", "new=2*time", expect=65)
+    run(data, "--contrast", "new=2*time", "--overwrite", expect=65)
     assert content(tmp_path / "out") == first
     assert {path: path.read_bytes() for path in before} == before
     assert json.loads((tmp_path / "out" / "logs" / "outputs.json").read_text())["Finished"] is True

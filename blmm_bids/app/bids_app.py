@@ -20,6 +20,7 @@ from blmm_bids.app.directories import opened_directories, places_of
 from blmm_bids.app.disk import announce_series, check_working_files
 from blmm_bids.app.inputs import plan_fits
 from blmm_bids.app.missing import least_images, missing_rule, say_zeros
+from blmm_bids.app.output_dataset import OutputDataset, check_places, find_neighbours
 from blmm_bids.app.peaks import keep_peaks
 from blmm_bids.app.pooling import check_pooling
 from blmm_bids.app.summary import (
@@ -28,6 +29,7 @@ from blmm_bids.app.summary import (
     show_workers,
     write_dry_run,
 )
+from blmm_bids.app.troubles import Troubles
 from blmm_bids.app.validation import validate_input
 from blmm_bids.app.variables import design_of
 from blmm_bids.bids.observations import Observations
@@ -40,13 +42,12 @@ from blmm_bids.errors import BlmmError, DataError, StorageError, TemporaryError
 from blmm_bids.images.grid import Grid, read_grid
 from blmm_bids.images.masks import read_mask, template_mask
 from blmm_bids.outputs.changes import FitRecord, load_records
-from blmm_bids.outputs.description import write_description
-from blmm_bids.outputs.manifest import Manifest
+from blmm_bids.outputs.description import Neighbours, distinct_sources
 from blmm_bids.outputs.records import RunOutputs, UnitOutputs, UnitResult
 from blmm_bids.outputs.registry import OutputOptions
-from blmm_bids.outputs.stored import software_versions, store_results
+from blmm_bids.outputs.stored import software_versions
 from blmm_bids.outputs.workdir import WorkDir, scratch_dir
-from blmm_bids.outputs.write import check_names, leftover_files, planned_files, write_unit
+from blmm_bids.outputs.write import check_names, write_unit
 from blmm_bids.report.page import write_reports
 from blmm_bids.stages import (
     Prepared,
@@ -117,6 +118,7 @@ def run(settings: Settings) -> int:
     """
     started = time.monotonic()
     # 1. The dataset and the model: everything that can be refused is refused here.
+    check_places(settings)
     if settings.validate:
         validate_input(settings.dataset.bids_dir)
     for notice in settings.spec.notices:
@@ -135,49 +137,58 @@ def _run(settings: Settings, work_dir: WorkDir | None, started: float) -> int:
     with _cluster(settings, scratch, dry_run=settings.dry_run) as runner:
         show_workers(runner)
         units = _prepare_units(settings, runner, failures, earlier)
-        run_outputs = _run_outputs(settings, units)
+        neighbours = find_neighbours(settings.output_dir, units)
+        run_outputs = _run_outputs(settings, units, neighbours)
         planned = [_unit_outputs(settings, unit, unit.prepared.voxels) for unit in units]
         check_names(planned)
         show_units(units)
+        dataset = OutputDataset.survey(run_outputs, units, planned, neighbours)
+        dataset.announce(overwrite=settings.overwrite)
+        if not settings.dry_run:
+            dataset.refuse(overwrite=settings.overwrite)
         prepared = [unit.prepared for unit in units]
         check_working_files(settings.work.work_dir, prepared, dry_run=settings.dry_run)
         announce_series(settings.output_dir, settings.work.work_dir, planned, dry_run=settings.dry_run)
         if work_dir is None:
             write_dry_run(settings.output_dir, units)
+            dataset.refuse(overwrite=settings.overwrite)
             return 1 if failures else 0
         # 2. Gather, fit and write, one unit after the other.
         note_fits(work_dir, {unit.title: (unit.prepared, unit.built.formula_text) for unit in units})
-        manifest = Manifest(settings.output_dir, planned_files(run_outputs, planned))
-
-        def begin() -> None:
-            # Not before there are results: until then OUTPUT_DIR may hold an earlier run's, whole.
-            if manifest.begin():
-                manifest.add(write_description(run_outputs))
-
+        units = [dataset.with_contrasts(unit, runner, settings.masks.affine_tolerance) for unit in units]
         finished: list[FinishedUnit] = []
         for unit in units:
             done = _attempt(
                 unit.title,
                 failures,
                 len(units),
-                lambda u=unit: _fit_unit(settings, u, runner, work_dir, run_outputs, begin),  # type: ignore[misc]
+                lambda u=unit: _fit_unit(settings, u, runner, work_dir, dataset),  # type: ignore[misc]
             )
             if done is not None:
                 finished.append(done)
-        # 3. Likelihood ratio tests between nodes.
-        compared = _attempt(
-            "comparison of nodes",
-            failures,
-            len(units),
-            lambda: write_comparisons(run_outputs, finished, runner, work_dir),
+                # Whatever fails from here on must cost neither maps nor results.
+                dataset.store([each.result for each in finished], time.monotonic() - started)
+        # 3. What is made of the results while there are workers: peaks, likelihood ratio tests.
+        troubles = Troubles()
+        for done in finished:
+            tables = troubles.spare(
+                f"clusters and peaks of {done.title}",
+                lambda d=done: keep_peaks(run_outputs, d.result, d.fitted, runner),  # type: ignore[misc]
+            )
+            dataset.note(done.result, tables or [])
+        compared = troubles.spare(
+            "comparison of nodes", lambda: write_comparisons(run_outputs, finished, runner, work_dir)
         )
+        for path in compared or []:
+            dataset.share(path.parent, [path])
     # 4. What describes all of them.
-    _finish(run_outputs, [unit.result for unit in finished], compared or [], started, manifest, failures)
+    _finish(dataset, [unit.result for unit in finished], started, failures, troubles)
     if settings.work.clean and not failures:
-        work_dir.remove()
+        work_dir.remove([unit.title for unit in units])
     for failure in failures:
         LOGGER.error("failed: %s", failure)
-    return 1 if failures else 0
+    troubles.report()
+    return 1 if failures or troubles else 0
 
 
 def _cluster(settings: Settings, scratch: Path, *, dry_run: bool) -> AbstractContextManager[Runner]:
@@ -289,8 +300,7 @@ def _fit_unit(
     unit: Unit,
     runner: Runner,
     work_dir: WorkDir,
-    run_outputs: RunOutputs,
-    before_writing: Callable[[], None],
+    dataset: OutputDataset,
 ) -> FinishedUnit:
     LOGGER.info("%s: %s", unit.title, unit.built.formula_text)
     prepared, gathered = gather_smaller(runner, work_dir, unit.prepared)
@@ -302,22 +312,28 @@ def _fit_unit(
     blocks = (fitted.block(span) for span in fit_blocks(runner, fitted))
     outputs = replace(outputs, image_stats=gathered.images)
     result = write_unit(
-        run_outputs, outputs, blocks, work_dir.scratch, fitted.slabs, runner.n_workers, before_writing
+        dataset.run,
+        outputs,
+        blocks,
+        work_dir.scratch,
+        fitted.slabs,
+        runner.n_workers,
+        lambda: dataset.begin(outputs),
     )
-    result = replace(result, files=(*result.files, *keep_peaks(run_outputs, result, fitted, runner)))
+    dataset.note(result, result.files)
     n_maps = len(result.maps) + sum(series.n_maps for series in result.series)
     LOGGER.info("%s: %d maps in %s", unit.title, n_maps, result.directory)
-    return FinishedUnit(unit.node.compare_with, fitted, result)
+    return FinishedUnit(unit.title, unit.node.compare_with, fitted, result)
 
 
-def _run_outputs(settings: Settings, units: list[Unit]) -> RunOutputs:
+def _run_outputs(settings: Settings, units: list[Unit], neighbours: Neighbours) -> RunOutputs:
     observations, places = units[0].observations, places_of(settings)
     return RunOutputs(
         output_dir=settings.output_dir,
         name=settings.spec.name,
         settings=settings.as_mapping(),
         model_spec=settings.spec.source,
-        sources=observations.sources,
+        sources=distinct_sources(observations.sources, settings.output_dir, neighbours),
         command=places.hide_arguments(settings.command),
         description=settings.spec.description,
         warnings=tuple(map(places.hide, (*settings.spec.notices, *observations.warnings))),
@@ -361,21 +377,20 @@ def _unit_outputs(
 
 
 def _finish(
-    run_outputs: RunOutputs,
+    dataset: OutputDataset,
     results: list[UnitResult],
-    compared: list[Path],
     started: float,
-    manifest: Manifest,
     failures: list[str],
+    troubles: Troubles,
 ) -> None:
     """Texts and pages that need all results, and the closing lines."""
     if not results:
         return
-    for path in leftover_files(results, compared):
-        LOGGER.warning("%s is of an earlier run; it does not belong to these results", path)
-    store_results(replace(run_outputs, elapsed=time.monotonic() - started), results)
-    pages = write_reports(run_outputs.output_dir)
-    figures = run_outputs.output_dir.glob("node-*/figures/*")
-    manifest.add([*(path for result in results for path in result.files), *compared, *pages, *figures])
-    manifest.finish(failures)
-    show_summary(run_outputs.output_dir, results, pages, time.monotonic() - started)
+    root, elapsed = dataset.run.output_dir, time.monotonic() - started
+    dataset.store(results, elapsed)
+    pages: list[Path] = []
+    for directory in dict.fromkeys(result.directory.name for result in results):
+        written = troubles.spare(f"report of {directory}", lambda d=directory: write_reports(root, None, [d]))  # type: ignore[misc]
+        pages += written or []
+    dataset.finish(results, [*failures, *troubles.texts])
+    show_summary(root, results, list(dict.fromkeys(pages)), time.monotonic() - started)

@@ -25,6 +25,7 @@ LOGGER = logging.getLogger(__name__)
 class FinishedUnit:
     """A unit with its block results and what was written of it."""
 
+    title: str
     compare_with: tuple[str, ...]
     fitted: Fitted
     result: UnitResult

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from blmm_bids.config.settings import Settings
-from blmm_bids.errors import OutputError
+from blmm_bids.errors import BlmmError, OutputError, TerminatedError
 from blmm_bids.outputs.lock import locked
 from blmm_bids.outputs.privacy import Places
 from blmm_bids.outputs.workdir import WorkDir
@@ -25,7 +25,7 @@ def opened_directories(settings: Settings) -> Iterator[WorkDir]:
     ------
     OutputError
         One of them cannot be written, or is something else.
-    TemporaryError
+    BusyError
         Another run is at work in one of them.
     """
     logs = settings.output_dir / "logs"
@@ -36,18 +36,18 @@ def opened_directories(settings: Settings) -> Iterator[WorkDir]:
             raise _closed(settings.output_dir, error) from error
         stack.enter_context(locked(logs))
         stack.enter_context(_log_file(logs / "blmm_bids.log", places_of(settings)))
-        work_dir = WorkDir.open(settings.work.work_dir)
+        work_dir = WorkDir.open(settings.work.work_dir, resume=settings.work.resume)
         stack.enter_context(work_dir.locked())
-        if settings.work.resume:
-            work_dir.sweep()
-        else:
-            work_dir.prune()
+        # What the jobs of an earlier run said stays until a run succeeds.
+        work_dir.sweep(keep_jobs=True)
+        has_failed = True
         try:
             yield work_dir
+            has_failed = False
         finally:
             if work_dir.path.is_dir():
-                work_dir.sweep()
-                if not work_dir.has_stages:
+                work_dir.sweep(keep_jobs=has_failed)
+                if not work_dir.has_stages and not work_dir.has_jobs:
                     work_dir.remove()
 
 
@@ -84,7 +84,8 @@ def places_of(settings: Settings) -> Places:
 @contextmanager
 def _log_file(path: Path, places: Places) -> Iterator[None]:
     try:
-        handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+        # The logs of other models stay.
+        handler = logging.FileHandler(path, mode="a", encoding="utf-8")
     except OSError as error:
         raise _closed(path.parent.parent, error) from error
     handler.setFormatter(_Discreet(places))
@@ -92,9 +93,22 @@ def _log_file(path: Path, places: Places) -> Iterator[None]:
     logger.addHandler(handler)
     try:
         yield
+    except BaseException as error:
+        handler.handle(_last_record(error))
+        raise
     finally:
         logger.removeHandler(handler)
         handler.close()
+
+
+def _last_record(error: BaseException) -> logging.LogRecord:
+    """Why a run ends, for the log alone: the terminal is told by the command line."""
+    code = getattr(error, "exit_code", None)
+    is_known = isinstance(error, BlmmError | KeyboardInterrupt | OSError)
+    text = str(error) or ("terminated" if isinstance(error, TerminatedError) else type(error).__name__)
+    text = f"the run ends{'' if code is None else f' with exit code {code}'}: {text}"
+    trace = None if is_known else (type(error), error, error.__traceback__)
+    return logging.LogRecord("blmm_bids", logging.CRITICAL, __file__, 0, text, None, trace)
 
 
 def _closed(output_dir: Path, error: OSError) -> OutputError:

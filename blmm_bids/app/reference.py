@@ -19,7 +19,8 @@ from blmm_bids.images.masks import read_mask
 from blmm_bids.images.reader import MissingRule
 from blmm_bids.outputs.changes import load_records
 from blmm_bids.outputs.lock import locked
-from blmm_bids.outputs.reference import check_outdir, remove_stale, write_reference_outputs
+from blmm_bids.outputs.outdir import check_outdir, check_overwriting
+from blmm_bids.outputs.reference import inputs_text, write_reference_outputs
 from blmm_bids.outputs.workdir import WorkDir
 from blmm_bids.stages import Problem, fit, gather_smaller, note_cut, note_fits, prepare
 
@@ -52,17 +53,18 @@ def run_reference(path: Path, cluster: ClusterOptions, grids: MaskOptions, work_
     config = read_reference_config(path)
     problem = _problem(config, grids)
     check_outdir(config.outdir)
+    replaced = check_overwriting(config, inputs_text(config))
+    if replaced:
+        LOGGER.warning("%s", replaced)
     with ExitStack() as stack:
         stack.enter_context(locked(config.outdir))
-        for name in remove_stale(config.outdir, config.path):
-            LOGGER.info("removed %s of an earlier run", name)
         work = WorkDir.open(work_dir.absolute() if work_dir else config.outdir / WORK_DIR)
         stack.enter_context(work.locked())
-        work.sweep()
+        work.sweep(keep_jobs=True)
         _fit(config, problem, grids.affine_tolerance, cluster, work)
         work.sweep()
         if work_dir is None:
-            work.remove()
+            work.remove([TITLE])
     LOGGER.info("done in %.1f s; maps: %s", time.monotonic() - started, config.outdir)
     return 0
 

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from blmm_bids.outputs.citation import write_citations
-from blmm_bids.outputs.stored import read_results
+from blmm_bids.outputs.results_file import read_results
 from blmm_bids.report.page import write_reports
 from blmm_bids.stats.thresholds import Threshold
 
@@ -33,8 +33,7 @@ def rebuild(output_dir: Path, threshold: Threshold | None, *, text_only: bool) -
         A file cannot be written.
     """
     if text_only:
-        run = read_results(output_dir)
-        paths = write_citations(run, threshold or run.threshold)
+        paths = write_citations(read_results(output_dir), threshold)
     else:
         paths = write_reports(output_dir, threshold)
     for path in paths:

@@ -9,7 +9,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from blmm_bids.errors import bounded
+
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red", logging.CRITICAL: "bold red"}
+
+
+class _ScreenFormatter(logging.Formatter):
+    """Keeps warnings to a screen; what is told on request may be longer."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        text = super().format(record)
+        return bounded(text, "the log has all") if record.levelno >= logging.WARNING else text
 
 
 class TerminalHandler(logging.Handler):
@@ -87,7 +98,7 @@ def set_up_logging(verbose: int, *, quiet: bool) -> None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setLevel(level)
         logger.setLevel(logging.DEBUG)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_ScreenFormatter("%(message)s"))
     for other in logger.handlers:
         other.close()
     logger.handlers = [handler]

@@ -112,6 +112,38 @@ def select_images(files: Iterable[BidsFile], selection: Selection) -> tuple[list
     )
     if not images:
         raise NoMatchError("\n".join([_no_image_message(files, selection), *_nameless_notices(files, ())]))
+    try:
+        kept, absent = filter_images(images, selection)
+    except NoMatchError as error:
+        raise NoMatchError("\n".join([str(error), *_nameless_notices(files, ())])) from error
+    refuse_halves(kept)
+    filters = _filters(selection)
+    others = [file for file in files if file.extension not in extensions and _is_image(file, selection)]
+    unread = _unread_notices(file for file in others if all(each.keeps(file) for each in filters))
+    unused = [*pair_notices, *unread, *_nameless_notices(files, kept)]
+    return kept, [*notices, *unused, *absent]
+
+
+def filter_images(images: Sequence[BidsFile], selection: Selection) -> tuple[list[BidsFile], list[str]]:
+    """Apply filters to images, whatever their names; the extension is not looked at.
+
+    Parameters
+    ----------
+    images : sequence of BidsFile
+    selection : Selection
+        Complete: no defaults are added.
+
+    Returns
+    -------
+    kept : list of BidsFile
+    absent : list of str
+        Labels that were asked for and that no image has.
+
+    Raises
+    ------
+    ModelSpecError, NoMatchError
+        As `select_images`.
+    """
     _check_entity_names(selection.entities, images)
     filters = _filters(selection)
     failed = [
@@ -119,12 +151,8 @@ def select_images(files: Iterable[BidsFile], selection: Selection) -> tuple[list
     ]
     kept = [file for file, blame in failed if not blame]
     if not kept:
-        raise NoMatchError("\n".join([_no_match_message(filters, failed), *_nameless_notices(files, ())]))
-    refuse_halves(kept)
-    others = [file for file in files if file.extension not in extensions and _is_image(file, selection)]
-    unread = _unread_notices(file for file in others if all(each.keeps(file) for each in filters))
-    unused = [*pair_notices, *unread, *_nameless_notices(files, kept)]
-    return kept, [*notices, *unused, *_absent_labels(filters, images)]
+        raise NoMatchError(_no_match_message(filters, failed))
+    return kept, _absent_labels(filters, images)
 
 
 def _unread_notices(files: Iterable[BidsFile]) -> list[str]:

@@ -182,8 +182,9 @@ def _remedy(text: str) -> str:
 def file_of(text: str) -> str:
     """Leave out the mark of a first volume; a file of several volumes is refused when it is read.
 
-    SPM writes it after the name of every file, ``con_0001.nii,1``.
+    SPM writes it after the name of every file, ``con_0001.nii,1``. AFNI's tables may have quotes for a shell.
     """
+    text = text.strip("'")
     volume = _VOLUME.search(text)
     if volume and text[: volume.start()].lower().endswith(NIFTI):
         kind = volume.lastgroup or ""

@@ -27,6 +27,7 @@ _ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     SUBJECT: ("participant_id", "participant", "participant_label", "subj", "sub", "subject_id", "subjid"),
     SESSION: ("session_id", "ses"),
 }
+_SPREADSHEETS: Final = frozenset({".xlsx", ".xlsm", ".xls", ".ods", ".numbers"})
 # Names of other entities (label, scale, cohort, direction …) may mean something else in any table.
 _ENTITIES: Final = ("task", "acquisition", "run", "echo", "hemi", "space", "res", "contrast", "desc", "stat")
 
@@ -72,6 +73,9 @@ def read_image_rows(path: Path, encoding: str) -> ImageTable:
     InvalidBIDSError, MissingInputError, DataError
         It cannot be read, or lacks the path or the subject of an image; the message names the line.
     """
+    if path.suffix.lower() in _SPREADSHEETS and path.is_file():
+        msg = f"{path} is a spreadsheet's own file. Save it as text: tab-separated (.tsv) or CSV."
+        raise DataError(msg)
     tsv, separator = read_any_table(path, encoding)
     if tsv.twice:
         msg = f"{path}: column '{tsv.twice[0]}' is there twice. Rename or remove one."
@@ -85,7 +89,7 @@ def read_image_rows(path: Path, encoding: str) -> ImageTable:
             also = "; the model may call it either" if role in entities else ""
             notices.append(f"column '{name}' of {path.name} is taken for '{role}'{also}")
     rows = [_row(tsv, line, roles, entities) for line in tsv.lines]
-    n_first = sum(row.named.text != row.cells[roles[PATH]] for row in rows)
+    n_first = sum(row.named.text != (row.cells[roles[PATH]] or "").strip("'") for row in rows)
     if n_first:
         notices.append(f"{n_first} path(s) name the first volume of a file (',1' or '[0]'): the file is read")
     return ImageTable(path, tsv.columns, roles, entities, rows, notices)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from blmm_bids.bids.cells import check_cells, sort_images
 from blmm_bids.bids.described import Description, describe_columns
-from blmm_bids.bids.filters import select_images
+from blmm_bids.bids.filters import filter_images
 from blmm_bids.bids.frame import build_frame, facts_by_path
 from blmm_bids.bids.image_paths import NIFTI, Finder, folders_of, refuse_same_file
 from blmm_bids.bids.image_rows import MASK, PATH, SESSION, SUBJECT, read_image_rows
@@ -141,17 +141,14 @@ def _select(read: ImageTable, selection: Selection) -> None:
             "the model spec's Input or the command line, or add the columns."
         )
         raise ModelSpecError(msg)
-    files = [_as_text(row, read.path.parent) for row in read.rows]
+    # Neither the suffix nor the datatype of a name, nor its being a name of BIDS, says anything here.
     known = _known_names(read)
-    wanted = replace(
-        selection,
-        entities={name: labels for name, labels in selection.entities.items() if name in known},
-        suffix=(TABLE,),
-        extension=selection.extension or tuple(dict.fromkeys(file.extension for file in files)),
-        datatype=(),
-        sources=(),
-    )
-    kept, warnings = select_images(files, wanted)
+    entities = {name: labels for name, labels in selection.entities.items() if name in known}
+    if selection.extension:
+        entities["extension"] = selection.extension
+    wanted = replace(selection, entities=entities, suffix=(TABLE,), datatype=()).with_defaults()
+    files = [_as_text(row, read.path.parent) for row in read.rows]
+    kept, warnings = filter_images(files, replace(wanted, suffix=()))
     read.notices += warnings
     row_of = {id(file): row for file, row in zip(files, read.rows, strict=True)}
     read.rows = [row_of[id(file)] for file in kept]
@@ -181,9 +178,10 @@ def _inapplicable(read: ImageTable, selection: Selection) -> list[str]:
 def _as_text(row: ImageRow, folder: Path) -> BidsFile:
     """Give every column as if it were an entity: filters may name any."""
     filled = {name: text for name, text in row.cells.items() if not is_missing(text)}
-    entities = {**{long_name(name): text for name, text in filled.items()}, **filled, **row.entities}
     name = row.named.text.rpartition("/")[2]
     extension = next((ending for ending in NIFTI if name.lower().endswith(ending)), "")
+    by_long_name = {long_name(name): text for name, text in filled.items()}
+    entities = {"extension": extension, **by_long_name, **filled, **row.entities}
     return BidsFile("", name, folder, entities, TABLE, extension, None)
 
 

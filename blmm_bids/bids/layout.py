@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from blmm_bids.bids.formats import ADVICE, counted, image_format, is_read
+from blmm_bids.bids.formats import ADVICE, IMAGE_EXTENSIONS, counted, image_format, is_read
 from blmm_bids.bids.names import (
     CONFIG_FILE,
     DIRECTORY_KEYS,
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
 SKIPPED_DIRECTORIES: Final = frozenset({"sourcedata", "code", "derivatives"})
+# What is a file by its name: a directory that is named so is refused where it is read.
+_FILE_EXTENSIONS: Final = (*IMAGE_EXTENSIONS, ".tsv", ".json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,8 @@ def _sort_entry(
         is_directory = entry.is_dir()
     except OSError:  # a link to itself is neither
         is_directory = False
-    if not is_directory:
+    # A directory by the name of a file is listed as one, so that whoever wants to read it says what it is.
+    if not is_directory or entry.name.endswith(_FILE_EXTENSIONS):
         if not entry.name.startswith("."):
             collector.add(directory, entry.name)
     elif not _is_skipped(entry.name):

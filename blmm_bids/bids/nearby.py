@@ -11,7 +11,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from blmm_bids.bids.roots import DESCRIPTION, Root, read_json
-from blmm_bids.errors import BlmmError
+from blmm_bids.errors import BlmmError, MissingInputError
+from blmm_bids.regular_files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,9 +103,9 @@ def _tables(root: Path) -> Iterator[Path]:
 def _columns(table: Path) -> list[str]:
     """Columns of a table by its header alone; none where it cannot be read."""
     try:
-        with table.open("rb") as file:
+        with open_regular(table) as file:
             raw = file.read(_HEADER_BYTES)
-    except OSError:
+    except (OSError, MissingInputError):
         return []
     text = raw.decode("utf-16" if b"\0" in raw else "utf-8-sig", errors="replace")
     header = text.partition("\n")[0]

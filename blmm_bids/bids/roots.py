@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from blmm_bids.errors import InvalidBIDSError, MissingInputError, UsageError
+from blmm_bids.regular_files import LARGEST_JSON, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +60,7 @@ def read_json(path: Path) -> dict[str, Any]:
         The file cannot be read.
     """
     try:
-        found = json.loads(path.read_bytes().decode("utf-8-sig"))
+        found = json.loads(read_regular(path, LARGEST_JSON).decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         msg = f"{path}, line {error.lineno}: not valid JSON ({error.msg}). Correct the file."
         raise InvalidBIDSError(msg) from error

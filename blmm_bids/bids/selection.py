@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from blmm_bids.bids.formats import IMAGE_EXTENSIONS, data_extension
 from blmm_bids.bids.names import SHORT_NAME, long_name
 from blmm_bids.errors import MissingInputError, ModelSpecError
+from blmm_bids.regular_files import LARGEST_TABLE, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -186,7 +187,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         The file cannot be read.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path, LARGEST_TABLE).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         msg = f"The list of participants {path} cannot be read as text: {error}."
         raise MissingInputError(msg) from error

@@ -148,7 +148,7 @@ def read_tables(
     """
     found: dict[str, _Files] = defaultdict(lambda: _Files(encoding))
     if participants_tsv is not None:
-        if not participants_tsv.is_file():
+        if not participants_tsv.exists():
             msg = f"--participants-tsv: {participants_tsv} does not exist. Check the path."
             raise MissingInputError(msg)
         sidecars = [listing.root / "participants.json" for listing in listings]
@@ -214,7 +214,7 @@ def _add_file(
 def _describe(files: _Files, sidecars: Iterable[Path], columns: tuple[str, ...]) -> None:
     for sidecar in sidecars:
         # The one at the root describes the tables of all subjects.
-        if sidecar in files.sidecars or not sidecar.is_file():
+        if sidecar in files.sidecars or not sidecar.exists():
             continue
         files.sidecars.add(sidecar)
         try:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from blmm_bids.bids.encodings import BY_BYTES, decode
 from blmm_bids.errors import BlmmError, InvalidBIDSError, MissingInputError
+from blmm_bids.regular_files import LARGEST_TABLE, open_regular, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+_LONGEST_HEADER: Final = 1 << 20
 _MARKS: Final = {"commas": ",", "semicolons": ";", "blanks": " "}
 
 
@@ -140,7 +142,8 @@ def read_header(path: Path, encoding: str = BY_BYTES) -> tuple[str, ...]:
     except MissingInputError:
         return ()
     except BlmmError:
-        text = path.read_bytes().decode("utf-8", errors="replace")
+        with open_regular(path) as file:
+            text = file.read(_LONGEST_HEADER).decode("utf-8", errors="replace")
     names = [_unquoted(cell) for cell in _header_of(text).split("\t")]
     return tuple(dict.fromkeys(name for name in names if name)) if len(names) > 1 else ()
 
@@ -148,7 +151,7 @@ def read_header(path: Path, encoding: str = BY_BYTES) -> tuple[str, ...]:
 def _text_of(path: Path, encoding: str) -> tuple[str, str]:
     """Text of a file, and what was guessed of its encoding."""
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path, LARGEST_TABLE)
     except OSError as error:
         msg = f"{path} cannot be read ({error.strerror}). If it is a datalad link, run 'datalad get' on it."
         raise MissingInputError(msg) from error

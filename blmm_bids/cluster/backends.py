@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from blmm_bids.cluster.interrupts import catch_interrupts
 from blmm_bids.cluster.runner import SynchronousRunner
-from blmm_bids.errors import UsageError
+from blmm_bids.errors import BlmmError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,12 +60,17 @@ def open_cluster(options: ClusterOptions, work_dir: Path) -> Iterator[Runner]:
     UsageError
         Unknown backend, one that cannot be used from here, or a size that cannot be.
     """
-    opener = _opener(options.backend)
-    with catch_interrupts() as interrupts, opener(options, work_dir, interrupts) as runner:
+    with catch_interrupts() as interrupts, ExitStack() as stack:
+        with _one_message(options):
+            runner = stack.enter_context(_opener(options.backend)(options, work_dir, interrupts))
         if runner.dashboard:
             LOGGER.info("dashboard: %s", runner.dashboard)
         try:
             yield runner
+        except Exception:
+            # A signal may arrive in a callback, of LLVM for instance, that makes another exception of ours.
+            interrupts.check()
+            raise
         finally:
             interrupts.closing = True
 
@@ -85,10 +90,28 @@ def plan_cluster(options: ClusterOptions, work_dir: Path) -> SynchronousRunner:
     UsageError
         Unknown backend, or a size that cannot be.
     """
-    module = import_module(_place(options.backend)[0])
-    planner: _Planner = module.plan_workers
-    n_workers, bytes_per_worker = planner(options, work_dir)
+    with _one_message(options):
+        planner: _Planner = import_module(_place(options.backend)[0]).plan_workers
+        n_workers, bytes_per_worker = planner(options, work_dir)
     return SynchronousRunner(n_workers, bytes_per_worker)
+
+
+@contextmanager
+def _one_message(options: ClusterOptions) -> Iterator[None]:
+    """Turn whatever dask or dask-jobqueue refuses at the start, in many words, into one message."""
+    try:
+        yield
+    except BlmmError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # of a file, not of theirs
+        said = " ".join(str(error).split()) or type(error).__name__
+        msg = (
+            f"--cluster {options.backend}: dask does not start: {said}\nCorrect its configuration: "
+            "--cluster-config, files in ~/.config/dask, variables DASK_…; --debug shows where it stopped"
+        )
+        raise UsageError(msg) from error
 
 
 def _opener(backend: str) -> _Opener:

@@ -24,6 +24,8 @@ DASK_CONFIG = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
+    # Pages of a worker have no password; what they say is in the dashboard, if there is one.
+    "distributed.worker.http.routes": [],
     # Shared arguments of some tens of MB are meant to be sent.
     "distributed.admin.large-graph-warning-threshold": "2GB",
     # Before the process starts: its allocator and its libraries look only then.

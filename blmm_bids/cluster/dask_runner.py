@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from distributed import Client, Future, Scheduler
-    from distributed.deploy.cluster import Cluster
 
 Result = TypeVar("Result")
 
@@ -126,15 +125,6 @@ class DaskRunner:
         except OSError:
             return Load(0, 0)
         return Load(n_workers, n_assigned)
-
-
-def dashboard_address(cluster: Cluster) -> str | None:
-    """Where the dashboard of a scheduler in this process is, which listens on the loopback.
-
-    None where there is none.
-    """
-    port = cluster.scheduler_info["services"].get("dashboard")
-    return f"http://127.0.0.1:{port}/status" if port else None
 
 
 def _count_load(dask_scheduler: Scheduler) -> tuple[int, int]:

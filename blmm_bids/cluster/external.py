@@ -9,16 +9,19 @@ import shlex
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import dask.config
 from distributed import Client, Scheduler, SpecCluster
 
 from blmm_bids.cluster.certificates import write_certificates
 from blmm_bids.cluster.container import current_container
+from blmm_bids.cluster.dashboard import dashboard_address, dashboard_settings, pages
 from blmm_bids.cluster.dask_config import dask_settings
-from blmm_bids.cluster.dask_runner import DaskRunner, dashboard_address
+from blmm_bids.cluster.dask_runner import DaskRunner
 from blmm_bids.cluster.job_queue import run_directory
-from blmm_bids.cluster.job_request import JobRequest, job_request, job_setting
+from blmm_bids.cluster.job_request import JobRequest, job_request
 from blmm_bids.cluster.schedulers import EXTERNAL
-from blmm_bids.cluster.site import LOOPBACK, WORKER_MODULE, Site, worker_arguments
+from blmm_bids.cluster.sections import job_setting, scheduler_settings
+from blmm_bids.cluster.site import WORKER_MODULE, Site, worker_arguments
 from blmm_bids.cluster.watchdog import PENDING_TIMEOUT, Watchdog
 from blmm_bids.errors import OutputError, TemporaryError, UsageError
 
@@ -89,6 +92,13 @@ def _scheduler_file(options: ClusterOptions) -> Path:
     if options.scheduler_file is None:
         msg = "--cluster external: wanted --scheduler-file FILE, of a dask scheduler or for a new one"
         raise UsageError(msg)
+    path = str(options.scheduler_file)
+    if options.write_worker_script and shlex.quote(path) != path:
+        msg = (
+            "--scheduler-file: the worker script beside it cannot hold a path with blanks or signs, as "
+            f"{path!r} has; give another one"
+        )
+        raise UsageError(msg)
     return options.scheduler_file
 
 
@@ -148,13 +158,17 @@ def _start(options: ClusterOptions, file: Path, work_dir: Path, interrupts: Inte
     with run_directory(work_dir) as run_dir:
         request = job_request(options)
         files = write_certificates(run_dir)
+        own = scheduler_settings(options.backend)
+        shown = dashboard_settings(own, asked=options.dashboard)
         scheduler_options = {
             "security": files.security,
-            "dashboard_address": f"{LOOPBACK}:0",
             "protocol": "tls://",
-            "interface": job_setting(options.backend, "interface"),
+            "interface": None if "host" in own else job_setting(options.backend, "interface"),
+            **own,
+            **shown,
         }
         with (
+            dask.config.set(pages(shown=shown["dashboard"])),
             SpecCluster(
                 scheduler={"cls": Scheduler, "options": scheduler_options},
                 security=files.security,
@@ -174,7 +188,7 @@ def _start(options: ClusterOptions, file: Path, work_dir: Path, interrupts: Inte
                     client,
                     request.most,
                     request.bytes_per_worker,
-                    dashboard_address(cluster),
+                    dashboard_address(cluster) if shown["dashboard"] else None,
                     interrupts,
                     Watchdog(options.worker_timeout),
                 )

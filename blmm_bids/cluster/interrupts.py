@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,15 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+# Seconds after which an exception that was lost is raised again.
+_AGAIN = 0.05
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
     """What was asked for by signal.
 
-    The exception that a handler raises is lost when Python happens to run a ``__del__`` or a callback of
-    the garbage collector at that moment, and dask's futures have a ``__del__`` of some length. So it
-    is remembered as well, and `check` raises it again.
+    The exception that a handler raises is lost when Python happens to run a ``__del__``, a callback of
+    the garbage collector or one of LLVM's at that moment, and dask's futures have a ``__del__`` of some
+    length. So it is remembered as well, `check` raises it again, and a lost one is raised again by itself
+    a little later.
 
     Attributes
     ----------
@@ -56,6 +60,15 @@ class Interrupts:
             self.received = signal.Signals(signum)
             self.check()
 
+    def again(self, lost: sys.UnraisableHookArgs) -> bool:
+        """Take note of an exception that Python lost; whether it was raised here, and will be once more."""
+        if self.received is None or not issubclass(lost.exc_type, KeyboardInterrupt):
+            return False
+        timer = threading.Timer(_AGAIN, signal.pthread_kill, (threading.main_thread().ident, self.received))
+        timer.daemon = True
+        timer.start()
+        return True
+
 
 @contextmanager
 def catch_interrupts() -> Iterator[Interrupts]:
@@ -68,8 +81,16 @@ def catch_interrupts() -> Iterator[Interrupts]:
     ours = [signum for signum, handler in before.items() if handler is not signal.SIG_IGN]
     for signum in ours:
         signal.signal(signum, interrupts.handle)
+    hook = sys.unraisablehook
+
+    def report(lost: sys.UnraisableHookArgs) -> None:
+        if not interrupts.again(lost):
+            hook(lost)
+
+    sys.unraisablehook = report
     try:
         yield interrupts
     finally:
+        sys.unraisablehook = hook
         for signum in ours:
             signal.signal(signum, before[signum])

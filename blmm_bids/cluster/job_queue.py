@@ -10,18 +10,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import dask.config
 from distributed import Client
 from tornado.ioloop import PeriodicCallback
 
 from blmm_bids.cluster.certificates import CERTIFICATE_FILES, Certificates, write_certificates
 from blmm_bids.cluster.container import current_container
+from blmm_bids.cluster.dashboard import dashboard_address, dashboard_settings, pages
 from blmm_bids.cluster.dask_config import dask_settings, import_jobqueue
-from blmm_bids.cluster.dask_runner import DaskRunner, dashboard_address
-from blmm_bids.cluster.job_request import JobRequest, job_request, job_setting
+from blmm_bids.cluster.dask_runner import DaskRunner
+from blmm_bids.cluster.job_request import JobRequest, job_request
 from blmm_bids.cluster.jobs import Submissions, job_class
 from blmm_bids.cluster.schedulers import SCHEDULERS
+from blmm_bids.cluster.sections import job_setting, scheduler_settings
 from blmm_bids.cluster.site import (
-    LOOPBACK,
     WORKER_MODULE,
     Site,
     check_run_directory,
@@ -74,7 +76,9 @@ def open_job_queue(options: ClusterOptions, work_dir: Path, interrupts: Interrup
         site = find_site(options.backend, run_dir, options.submit_via, current_container())
         files = write_certificates(run_dir)
         submissions = Submissions(site)
+        shown = dashboard_settings(scheduler_settings(options.backend), asked=options.dashboard)
         with (
+            dask.config.set(pages(shown=shown["dashboard"])),
             _start(options, request, site, files, submissions) as cluster,
             Client(cluster, security=files.security, set_as_default=False) as client,
         ):
@@ -91,7 +95,7 @@ def open_job_queue(options: ClusterOptions, work_dir: Path, interrupts: Interrup
                 client,
                 request.most,
                 request.bytes_per_worker,
-                dashboard_address(cluster),
+                dashboard_address(cluster) if shown["dashboard"] else None,
                 interrupts,
                 Watchdog(options.worker_timeout),
                 submissions.check,
@@ -165,11 +169,11 @@ def make_cluster(
 ) -> JobQueueCluster:
     """Make dask-jobqueue's cluster with our jobs; nothing is submitted yet."""
     base = getattr(import_jobqueue(), site.scheduler.cluster_class)
-    own = job_setting(options.backend, "scheduler-options") or {}
+    own = scheduler_settings(options.backend)
     cluster: JobQueueCluster = base(
         job_cls=job_class(base.job_cls, submissions),
         security=files.security,
-        scheduler_options={"dashboard_address": f"{LOOPBACK}:0", **own},
+        scheduler_options={**own, **dashboard_settings(own, asked=options.dashboard)},
         silence_logs=logging.CRITICAL,
         name=_cluster_name(site),
         **job_settings(options, request, site),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import dask.config
 from dask.utils import parse_bytes
 
 from blmm_bids.cluster.memory import format_memory
 from blmm_bids.cluster.options import MIN_WORKER_BYTES
-from blmm_bids.cluster.schedulers import SCHEDULERS
+from blmm_bids.cluster.sections import check_section, job_setting
 from blmm_bids.cluster.walltime import walltime_seconds, worker_lifetime
 from blmm_bids.errors import UsageError
 
@@ -61,7 +60,7 @@ def job_request(options: ClusterOptions) -> JobRequest:
     UsageError
         A size that cannot be.
     """
-    _check_sections(options)
+    check_section(options)
     cores = _cores(options)
     mem_bytes = _memory(options, cores)
     available = mem_bytes - NANNY_BYTES
@@ -85,24 +84,6 @@ def job_request(options: ClusterOptions) -> JobRequest:
         most=math.ceil(most / n_processes) * n_processes,
         lifetime=_lifetime(options.backend),
     )
-
-
-def _check_sections(options: ClusterOptions) -> None:
-    """Refuse a file that is for another scheduler, or lacks its first key."""
-    sections = options.config.get("jobqueue")
-    wanted = options.backend in SCHEDULERS and bool(options.config)
-    if wanted and not (isinstance(sections, dict) and isinstance(sections.get(options.backend), dict)):
-        found = ", ".join(f"jobqueue.{name}" for name in sections) if isinstance(sections, dict) else None
-        msg = (
-            f"--cluster-config: has {found or ', '.join(map(str, options.config))}; wanted a section "
-            f"jobqueue.{options.backend}, as dask-jobqueue has it"
-        )
-        raise UsageError(msg)
-
-
-def job_setting(backend: str, name: str) -> Any:  # noqa: ANN401
-    """Value in dask-jobqueue's configuration of a scheduler; None where it is not set."""
-    return dask.config.get(f"jobqueue.{backend}.{name}", None)
 
 
 def _cores(options: ClusterOptions) -> int:

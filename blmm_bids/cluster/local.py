@@ -52,7 +52,7 @@ def open_local(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) 
     import dask.config
     from distributed import Client
 
-    from blmm_bids.cluster.dashboard import await_dashboard
+    from blmm_bids.cluster.dashboard import await_dashboard, pages
     from blmm_bids.cluster.dask_config import dask_settings
     from blmm_bids.cluster.dask_runner import DaskRunner
     from blmm_bids.cluster.watchdog import Watchdog
@@ -60,6 +60,7 @@ def open_local(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) 
     with (
         started_forkserver(options) as is_forked,
         dask.config.set({_START_METHOD: "forkserver" if is_forked else "spawn"}),
+        dask.config.set(pages(shown=options.dashboard)),
         dask_settings(options.config, work_dir),
         _started_cluster(resources, work_dir) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -68,7 +69,7 @@ def open_local(options: ClusterOptions, work_dir: Path, interrupts: Interrupts) 
             client,
             resources.n_workers,
             resources.bytes_per_worker,
-            await_dashboard(cluster),
+            await_dashboard(cluster) if options.dashboard else None,
             interrupts,
             Watchdog(options.worker_timeout, had_workers=True),
         )

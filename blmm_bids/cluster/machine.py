@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 _SHARE = 0.9
 # cgroup v1 writes "no limit" as the largest page-aligned number.
 _UNLIMITED = 2**60
+# Processors of a job on its node: Slurm's, Grid Engine's, PBS Pro's, Torque's, LSF's.
+_GRANTED = ("SLURM_CPUS_PER_TASK", "NSLOTS", "NCPUS", "PBS_NP", "LSB_DJOB_NUMPROC")
 
 
 def usable_cpus(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> int:
-    """Processors of this process: affinity, cgroup quota and ``SLURM_CPUS_PER_TASK``, the least of them.
+    """Processors of this process: affinity, cgroup quota and what a scheduler grants, the least of them.
 
     Parameters
     ----------
@@ -28,9 +30,8 @@ def usable_cpus(root: Path = Path("/"), environ: Mapping[str, str] = os.environ)
     """
     counts = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     counts += [max(int(quota), 1) for quota in _cpu_quotas(root)]
-    slurm = environ.get("SLURM_CPUS_PER_TASK", "")
-    if slurm.isdecimal() and int(slurm) > 0:
-        counts.append(int(slurm))
+    granted = [environ.get(name, "") for name in _GRANTED]
+    counts += [int(count) for count in granted if count.isdecimal() and int(count) > 0]
     return min(counts)
 
 

@@ -52,6 +52,8 @@ class ClusterOptions:
         What workers read and write, for jobs that enter a container.
     preload : tuple of str
         Modules that workers on this machine are copied with; see `started_forkserver`.
+    dashboard : bool
+        Serve dask's pages, which have no password, on the loopback of this machine.
     """
 
     backend: str = "local"
@@ -66,6 +68,7 @@ class ClusterOptions:
     worker_timeout: float | None = None
     paths: tuple[Path, ...] = ()
     preload: tuple[str, ...] = ()
+    dashboard: bool = False
 
 
 @dataclass(frozen=True)

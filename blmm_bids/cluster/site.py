@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 WORKER_MODULE = "blmm_bids.cluster.worker"
 LOOPBACK = "127.0.0.1"
 # Of the main process's variables, those that a worker elsewhere needs as well.
-_PASSED_ON = ("NUMBA_CACHE_DIR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
+_PASSED_ON = (
+    "BLMM_KERNEL_CACHE",
+    "NUMBA_CACHE_DIR",
+    "NUMBA_CPU_NAME",
+    "NUMBA_CPU_FEATURES",
+)
 _SSH = "ssh:"
 
 

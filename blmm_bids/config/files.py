@@ -12,6 +12,7 @@ import yaml
 from blmm_bids.config.bounded_yaml import load_bounded_yaml
 from blmm_bids.design.spec import ModelSpec, parse_model_spec
 from blmm_bids.errors import MissingInputError, ModelSpecError
+from blmm_bids.regular_files import read_at_most
 
 # A spec is a page of text; this stops a file that is something else, or an alias bomb's source.
 LARGEST = 10_000_000
@@ -55,12 +56,12 @@ def read_mapping(path: Path, what: str) -> Mapping[str, Any]:
         See `read_model_spec`.
     """
     try:
-        content = path.read_bytes()
+        content = read_at_most(path, LARGEST + 1)
     except OSError as error:
         msg = f"the {what} {path} cannot be read: {error.strerror}; give the path of a JSON or YAML file"
         raise MissingInputError(msg) from error
     if len(content) > LARGEST:
-        msg = f"{path}: {len(content) / 1e6:.0f} MB is too large for a {what}; is it the right file?"
+        msg = f"{path}: more than {LARGEST / 1e6:.0f} MB is too large for a {what}; is it the right file?"
         raise ModelSpecError(msg)
     try:
         text = content.decode("utf-8-sig")

@@ -171,7 +171,7 @@ def read_reference_config(path: Path, *, lenient: bool = False) -> ReferenceConf
 
 
 def _read_mapping(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
+    if not path.exists():
         msg = f"{path}: there is no such config file; give the path of a blmm_config.yml"
         raise MissingInputError(msg)
     try:

@@ -118,6 +118,8 @@ class Settings:
         What the tables of clusters and the report show.
     dry_run : bool
         Stop after the work summary.
+    overwrite : bool
+        Replace results of another model under a node's name.
     validate : bool
         Run the BIDS validator on the input first.
     command : tuple of str
@@ -137,6 +139,7 @@ class Settings:
     output_series: tuple[OutputSeries, ...] = ()
     threshold: Threshold = field(default_factory=Threshold)
     dry_run: bool = False
+    overwrite: bool = False
     validate: bool = False
     command: tuple[str, ...] = ()
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from blmm_bids.errors import DataError, MissingInputError
+from blmm_bids.regular_files import LARGEST_TABLE, read_regular
 from blmm_bids.stats.model import FloatArray
 
-# A design of 100,000 images and 100 columns is 200 MB of text at most.
-_MAX_BYTES = 1_000_000_000
 _MISSING = ("", "nan", "na", "n/a", "none", "null", "inf", "-inf", "+inf", "infinity")
 
 
@@ -28,10 +27,7 @@ def read_text(path: Path) -> str:
         It is not text, or too large to be what it should be.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            msg = f"{path}: larger than {_MAX_BYTES // 10**6} MB; is it the right file?"
-            raise DataError(msg)
-        return path.read_bytes().decode("utf-8-sig")
+        return read_regular(path, LARGEST_TABLE).decode("utf-8-sig")
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror}; check the path in the config file"
         raise MissingInputError(msg) from error

@@ -201,7 +201,7 @@ def _compare(left: object, comparison: ast.cmpop, right: object) -> BoolArray:
             name = next(item.name for item in (left, right) if isinstance(item, pd.Series))
             msg = f"Filter compares '{name}', which is numeric, with text"
             raise ModelSpecError(msg)
-        return _filled(compare(left, right), _size(left, right))
+        return _filled(compare(_as_number(left), _as_number(right)), _size(left, right))
     if not isinstance(comparison, ast.Eq | ast.NotEq):
         msg = f"Filter asks for an order of '{labelled[0].name}', which holds labels; use ==, != or in"
         raise ModelSpecError(msg)
@@ -212,6 +212,16 @@ def _as_labels(item: object) -> object:
     if isinstance(item, pd.Series):
         return item.map(label, na_action="ignore").astype(object).to_numpy()
     return label(item)
+
+
+def _as_number(item: object) -> object:
+    """Integers that no column holds as floats, which compare with all of them."""
+    if isinstance(item, int) and abs(item) >= 2**63:
+        try:
+            return float(item)
+        except OverflowError:
+            return np.inf if item > 0 else -np.inf
+    return item
 
 
 def _size(left: object, right: object) -> int:

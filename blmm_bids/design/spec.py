@@ -191,18 +191,20 @@ def parse_model_spec(spec: Mapping[str, Any]) -> ModelSpec:
     )
 
 
-def spec_from_formula(formula: str) -> ModelSpec:
+def spec_from_formula(formula: str, name: str = "group") -> ModelSpec:
     """Make the spec that ``--formula`` stands for.
 
     Parameters
     ----------
     formula : str
         lme4 formula, ``"age + sex + (1 | subject)"``.
+    name : str
+        The node's.
 
     Returns
     -------
     ModelSpec
-        One node "group" with a T contrast per column.
+        One node with a T contrast per column.
 
     Raises
     ------
@@ -211,7 +213,7 @@ def spec_from_formula(formula: str) -> ModelSpec:
     """
     node = {
         "Level": "Dataset",
-        "Name": "group",
+        "Name": name,
         "GroupBy": [],
         "Model": {"Type": "glm", "X": _formula_variables(formula), "Formula": formula},
         "DummyContrasts": {"Test": "t"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import zlib
@@ -12,10 +13,11 @@ import nibabel as nib
 import numpy as np
 
 from blmm_bids.errors import DataError, MissingInputError
+from blmm_bids.regular_files import open_regular
 
 if TYPE_CHECKING:
-    from io import FileIO
     from pathlib import Path
+    from typing import IO
 
     from numpy.typing import NDArray
 
@@ -27,6 +29,8 @@ _N_SAMPLES, _FILE = 4, ":"
 _OWN = re.compile(rf"{_FILE}\d+-\d+")
 GZIP_MAGIC = b"\x1f\x8b"
 _MAX_OFFSET = 2**31
+# Of a grid whose voxels are looked through one by one: values, places, masks.
+_BYTES_A_VOXEL = 16
 # No deflate stream expands by more than this, so a larger claim cannot be true.
 _MAX_GZIP_RATIO = 1040
 _MAGIC = {348: (b"n+1\x00", b"ni1\x00"), 540: (b"n+2\x00", b"ni2\x00")}
@@ -128,7 +132,21 @@ def read_header(path: Path) -> ImageHeader:
             "wrong; copy or make it again"
         )
         raise DataError(msg)
+    _check_memory(header)
     return header
+
+
+def _check_memory(header: ImageHeader) -> None:
+    """Refuse a volume that this machine cannot hold, whatever share of it the run may use."""
+    n_bytes = _BYTES_A_VOXEL * math.prod(header.shape[:3])
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if n_bytes > memory:
+        msg = (
+            f"{header.path}: a volume of {' x '.join(map(str, header.shape[:3]))} voxels, as its header "
+            f"says, takes {n_bytes / 2**30:,.0f} GB, and this machine has {memory / 2**30:,.0f} GB. Is it "
+            "the right file, or is its header damaged?"
+        )
+        raise DataError(msg)
 
 
 def _refuse_by_name(path: Path) -> None:
@@ -160,7 +178,7 @@ def _data_path(path: Path) -> Path:
 def _read_head(path: Path) -> tuple[bytes, int, str, bool]:
     """First bytes inflated, size in bytes, identity, whether gzip."""
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             stat = os.fstat(file.fileno())
             stored = file.read(_HEAD_BYTES)
             checksum = _sample(file, stat.st_size, zlib.crc32(stored))
@@ -189,7 +207,7 @@ def _read_head(path: Path) -> tuple[bytes, int, str, bool]:
     return stored, stat.st_size, identity, is_gzip
 
 
-def _sample(file: FileIO, size: int, checksum: int) -> int:
+def _sample(file: IO[bytes], size: int, checksum: int) -> int:
     """Go on with a checksum over pieces of a file, the last bytes among them: gzip's own checksum."""
     step = max((size - _HEAD_BYTES) // _N_SAMPLES, 0)
     for sample in range(1, _N_SAMPLES + 1 if step else 1):

@@ -12,6 +12,7 @@ import numpy as np
 from blmm_bids.errors import DataError, StorageError
 from blmm_bids.images.header import GZIP_MAGIC, ImageHeader, read_header, same_content
 from blmm_bids.images.orientation import SAME, Orientation, find_orientation
+from blmm_bids.regular_files import read_at_most
 
 _inflater: Any = zlib
 with suppress(ImportError):  # several times as fast, where it is built for this machine
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _GZIP_BITS = 31
 _CHUNK = 1 << 16
+# No compressor makes data longer than that; many small members, and zeros at the end, do.
+_COMPRESSED, _COMPRESSED_MORE = 2, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,14 @@ def _stored_values(header: ImageHeader) -> NDArray[Any]:
         if header.is_gzip:
             content = _inflate(header.path, header.offset + n_bytes)
         else:
-            content = header.path.read_bytes()
+            content = read_at_most(header.path, header.offset + n_bytes + 1)
+    except MemoryError as error:
+        msg = (
+            f"{header.path}: no memory for its {n_bytes / 2**20:,.0f} MB (shape {header.shape}, "
+            f"{header.dtype.name}, as its header says). Is it the right file? Else use a machine with more, "
+            "or fewer processes"
+        )
+        raise DataError(msg) from error
     except OSError as error:
         msg = f"{header.path}: reading failed ({error.strerror or error}); check the disk and run again"
         raise StorageError(msg) from error
@@ -218,7 +228,12 @@ def _stored_values(header: ImageHeader) -> NDArray[Any]:
 
 def _inflate(path: Path, n_bytes: int) -> bytes:
     """Inflate all members of a gzip file, up to one byte more than wanted."""
-    stored = memoryview(path.read_bytes())
+    largest = _COMPRESSED * n_bytes + _COMPRESSED_MORE
+    content = read_at_most(path, largest + 1)
+    if len(content) > largest:
+        msg = f"{path}: holds more data than its header says ({n_bytes} bytes); copy or make it again"
+        raise DataError(msg)
+    stored = memoryview(content)
     pieces: list[bytes] = []
     position, room = 0, n_bytes + 1
     try:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import html
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blmm_bids.outputs.files import write_text
+from blmm_bids.outputs.manifest import foreign_files
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from blmm_bids.outputs.stored import StoredFit, StoredRun
     from blmm_bids.stats.thresholds import Threshold
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,35 @@ _INFORMATION = {
 _NOTE = "The text below describes what was run and may be used freely; adapt it to your paper."
 
 
-def write_citations(run: StoredRun, threshold: Threshold) -> list[Path]:
-    """Write ``logs/CITATION.md``, ``.html`` and ``.bib``."""
-    paragraphs, keys = methods_paragraphs(run, threshold), cited_keys(run.fits)
+def write_citations(runs: Sequence[StoredRun], threshold: Threshold | None = None) -> list[Path]:
+    """Write ``logs/CITATION.md``, ``.html`` and ``.bib`` for all that a dataset holds.
+
+    A file of one of these names that no run wrote stays, with a warning.
+
+    Parameters
+    ----------
+    runs : sequence of StoredRun
+        Runs of one dataset.
+    threshold : Threshold, optional
+        What tables and figures show; that of each run by default.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    root = runs[0].root
+    paragraphs = [each for run in runs for each in methods_paragraphs(run, threshold or run.threshold)]
+    paragraphs = list(dict.fromkeys(paragraphs))
+    keys = cited_keys([fit for run in runs for fit in run.fits])
     texts = {"md": _markdown(paragraphs, keys), "html": _page(paragraphs, keys), "bib": bibliography(keys)}
-    return [write_text(run.root / "logs" / f"CITATION.{ending}", text) for ending, text in texts.items()]
+    named = {f"logs/CITATION.{ending}": text for ending, text in texts.items()}
+    foreign = foreign_files(root, named)
+    for name in foreign:
+        LOGGER.warning(
+            "%s is not of this software and stays as it is; the methods text is left out", root / name
+        )
+    return [write_text(root / name, text) for name, text in named.items() if name not in foreign]
 
 
 def methods_paragraphs(run: StoredRun, threshold: Threshold) -> list[str]:

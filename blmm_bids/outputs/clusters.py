@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Peaks of a cluster lie at least so far apart, and only so many are listed (mm).
 PEAK_DISTANCE = 8.0
 PEAKS_PER_CLUSTER = 3
-# Voxels that share a face, an edge or a corner's edge: SPM's choice.
+# Voxels that share a face or an edge (SPM's choice): what makes a cluster, and what a peak is the highest of.
 _CONNECTIVITY = ndimage.generate_binary_structure(3, 2)
 
 _COLUMNS = {
@@ -183,7 +183,9 @@ def find_clusters(maps: ContrastMaps, threshold: Threshold) -> ContrastClusters:
     n_voxels = 0
     for sign in (1.0, -1.0) if contrast.test == "t" else (1.0,):
         height = sign * volume
-        inside = height > lowest
+        # Below a threshold of negative z, 0 outside of the mask would pass.
+        least = max(lowest, 0.0) if contrast.test == "t" else lowest
+        inside = (height > least) & tested.reshape(grid.shape)
         n_voxels += int(inside.sum())
         clusters += _clusters(height, inside, grid, threshold.min_voxels)
     # Equal heights (z has a ceiling) are put in order by size, so that runs agree.
@@ -205,8 +207,10 @@ class _Cluster:
 def _clusters(height: FloatArray, inside: NDArray[np.bool_], grid: Grid, min_voxels: int) -> list[_Cluster]:
     labels, n_found = ndimage.label(inside, structure=_CONNECTIVITY)
     sizes = np.bincount(labels.reshape(-1), minlength=n_found + 1)
-    # A voxel that no neighbour exceeds.
-    summits = inside & (height == ndimage.maximum_filter(height, size=3, mode="constant"))
+    # A voxel that no neighbour of its cluster exceeds: the highest one is always among them.
+    level = np.where(inside, height, -np.inf)
+    highest = ndimage.maximum_filter(level, footprint=_CONNECTIVITY, mode="constant", cval=-np.inf)
+    summits = inside & (level == highest)
     found = []
     for label, place in enumerate(ndimage.find_objects(labels), start=1):
         if place is None or sizes[label] < min_voxels:

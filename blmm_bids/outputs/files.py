@@ -68,8 +68,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     Paths, and the dates that YAML has and JSON has not, become text. Not-a-number has no JSON spelling; it
     raises ``ValueError`` here rather than making a file that other programs refuse.
     """
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_as_text)
-    return write_text(path, text + "\n")
+    return write_text(path, json_text(content))
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """Text of the file that `write_json` writes."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_as_text) + "\n"
 
 
 def _as_text(value: object) -> str:

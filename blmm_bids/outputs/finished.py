@@ -21,7 +21,7 @@ from blmm_bids.config.reference_design import read_design
 from blmm_bids.errors import BlmmError, DataError, MissingInputError, UsageError
 from blmm_bids.images.grid import Grid, read_grid
 from blmm_bids.images.reader import read_volume
-from blmm_bids.outputs.manifest import is_finished, read_manifest
+from blmm_bids.outputs.manifest import is_finished
 from blmm_bids.outputs.naming import design_filename, joined_label
 from blmm_bids.outputs.reference import SIGNATURE
 from blmm_bids.stats.lrt import ComparedModel
@@ -169,9 +169,7 @@ def _check_blm_criterion(
 
 def _find_node(directory: Path, node: str) -> Path:
     if directory.name.startswith("node-") and not node:
-        _check_finished(directory.parent)
-        return directory
-    _check_finished(directory)
+        return _checked(directory)
     nodes = sorted(path for path in directory.glob("node-*") if path.is_dir())
     if not nodes:
         msg = f"{directory}: holds no finished model (no blmm_vox_mask.nii, no node-* directory)"
@@ -183,15 +181,17 @@ def _find_node(directory: Path, node: str) -> Path:
     wanted = nodes[0].name if not node else f"node-{to_label(node)}"
     for path in nodes:
         if path.name == wanted:
-            return path
+            return _checked(path)
     msg = f"{directory}: has no model '{node}' (has {names})"
     raise UsageError(msg)
 
 
-def _check_finished(output_dir: Path) -> None:
-    if read_manifest(output_dir) and not is_finished(output_dir):
-        msg = f"{output_dir}: the run there did not finish; give its command again, it resumes"
+def _checked(node: Path) -> Path:
+    """Refuse a node whose run did not finish."""
+    if not is_finished(node.parent, node.name.removeprefix("node-")):
+        msg = f"{node}: the run there did not finish; give its command again, it resumes"
         raise MissingInputError(msg)
+    return node
 
 
 def _read_unit(node: Path, part: str) -> FinishedModel:

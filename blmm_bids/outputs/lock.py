@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from blmm_bids.errors import OutputError, TemporaryError
+from blmm_bids.errors import BusyError, OutputError
 from blmm_bids.outputs.atomic import aside_of
 
 if TYPE_CHECKING:
@@ -58,14 +58,18 @@ class Holder:
 
     @classmethod
     def read(cls, path: Path) -> Holder | None:
-        """Read a lock; None where it is gone or was cut off while it was written."""
+        """Read a lock; None where it is gone, was cut off while it was written, or names no process."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(*(kind(content[name]) for name, kind in _FIELDS.items()))
-        except (OSError, ValueError, KeyError, TypeError):
+            holder = cls(*(kind(content[name]) for name, kind in _FIELDS.items()))
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
+        # Other numbers are no process's: 0 and those below stand for groups, which are always there.
+        return holder if 0 < holder.pid <= _LARGEST_PID else None
 
 
+# As the kernel's pid_t has it.
+_LARGEST_PID = 2**31 - 1
 _FIELDS = {"host": str, "pid": int, "started": str, "token": str}
 
 
@@ -80,7 +84,7 @@ def locked(directory: Path) -> Iterator[None]:
 
     Raises
     ------
-    TemporaryError
+    BusyError
         A run that is alive holds it; names its host and process.
     OutputError
         The lock cannot be written.
@@ -118,7 +122,7 @@ def _take(path: Path, own: Holder) -> None:
             except FileExistsError:
                 found = Holder.read(path)
                 if found is not None and is_alive(path, found):
-                    raise TemporaryError(_refusal(path, found)) from None
+                    raise BusyError(_refusal(path, found)) from None
                 _remove_stale(path, aside, found)
             except OSError:
                 # Some file systems have no links.
@@ -153,7 +157,7 @@ def _remove_stale(path: Path, aside: Path, found: Holder | None) -> None:
 def _take_exclusively(path: Path, own: Holder) -> None:
     found = Holder.read(path)
     if found is not None and is_alive(path, found):
-        raise TemporaryError(_refusal(path, found))
+        raise BusyError(_refusal(path, found))
     path.unlink(missing_ok=True)
     with path.open("x", encoding="utf-8") as file:
         file.write(json.dumps(asdict(own)))

@@ -21,6 +21,7 @@ from blmm_bids.config.reference import ReferenceConfig
 from blmm_bids.errors import OutputError
 from blmm_bids.outputs.files import write_text
 from blmm_bids.outputs.maps import covering_blocks
+from blmm_bids.outputs.outdir import MAP_PATTERNS, check_outdir, remove_stale
 from blmm_bids.outputs.precision import NARROW, narrowed
 from blmm_bids.outputs.volumes import Volumes, file_order, opened_volumes
 from blmm_bids.stats.model import Contrast, Design, FloatArray, IntArray, Status
@@ -32,7 +33,7 @@ BlockResult = Mapping[str, NDArray[Any]]
 # Opens `inputs.yml`: tells our directories from the reference implementation's.
 SIGNATURE = "# written by blmm_bids"
 _FITTED = [status.value for status in Status if status.is_fitted]
-_PATTERNS = ("blmm_vox_*.nii", "blmm_vox_*.nii.gz", "blmm_vox_*.img", "blmm_vox_*.hdr", "blmm_vox_*.dat")
+_COMPARISON = ("blmm_vox_mask.nii", "blmm_vox_Chi2.nii", "blmm_vox_Chi2lp.nii")
 
 
 @dataclass(frozen=True)
@@ -108,63 +109,6 @@ def list_files(
     return tuple(files)
 
 
-def check_outdir(outdir: Path) -> None:
-    """Make the output directory, or refuse it, before any work is done.
-
-    Raises
-    ------
-    OutputError
-        It is a file, or it cannot be made or written to.
-    """
-    probe = outdir / ".blmm_vox_probe.part"
-    try:
-        if outdir.exists() and not outdir.is_dir():
-            msg = f"outdir '{outdir}' is a file; name a directory"
-            raise OutputError(msg)
-        outdir.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        msg = f"outdir '{outdir}' cannot be made or written to: {error.strerror}; choose another directory"
-        raise OutputError(msg) from error
-
-
-def remove_stale(outdir: Path, user_file: Path | None = None, parts: Sequence[Path] = ()) -> tuple[str, ...]:
-    """Remove what an earlier run left in `outdir`, half-written files included.
-
-    Parameters
-    ----------
-    outdir : Path
-        The output directory.
-    user_file : Path, optional
-        The user's config file, which stays even where it is called ``inputs.yml``.
-    parts : sequence of Path
-        Half-written files that are this run's own.
-
-    Returns
-    -------
-    tuple of str
-        Names of the maps removed.
-
-    Raises
-    ------
-    OutputError
-        A file cannot be removed.
-    """
-    maps = sorted({path for pattern in _PATTERNS for path in outdir.glob(pattern)})
-    settings = outdir / "inputs.yml"
-    is_ours = user_file is None or not _is_same_file(settings, user_file)
-    # First, so that an interrupted removal leaves a directory that is visibly not finished.
-    stale_parts = set(outdir.glob(".blmm_vox_*.part")) - set(parts)
-    for path in [*([settings] if is_ours else []), *maps, *sorted(stale_parts)]:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            msg = f"'{path}' of an earlier run cannot be removed: {error.strerror}; remove it yourself"
-            raise OutputError(msg) from error
-    return tuple(path.name for path in maps)
-
-
 def write_reference_outputs(
     config: ReferenceConfig,
     design: Design,
@@ -228,8 +172,21 @@ def write_comparison(
         ``chi2`` and ``logp`` at these voxels.
     notes : str
         What was compared, for ``inputs.yml`` (YAML).
+
+    Raises
+    ------
+    OutputError
+        The directory cannot be written, or holds the maps of a fit.
     """
     check_outdir(outdir)
+    others = [path.name for pattern in MAP_PATTERNS for path in outdir.glob(pattern)]
+    others = sorted(name for name in others if name not in _COMPARISON)
+    if others:
+        msg = (
+            f"OUTDIR {outdir} holds the maps of a fit ({', '.join(others[:3])}{', …' * bool(others[3:])}); "
+            "a comparison never replaces them; name another one"
+        )
+        raise OutputError(msg)
     values = {
         "mask": (np.ones(len(voxels), dtype=np.uint8), "uint8"),
         "Chi2": (maps["chi2"], "float64"),
@@ -329,13 +286,6 @@ def _publish(
     if not settings.exists():
         write_text(settings, inputs)
     return (*paths, settings)
-
-
-def _is_same_file(first: Path, second: Path) -> bool:
-    try:
-        return first.samefile(second)
-    except OSError:
-        return False
 
 
 def _plain_vector(rows: Sequence[Sequence[float]], test: str) -> list[Any]:

@@ -1,21 +1,14 @@
-"""What a finished run says of itself, as ``logs/results.json``: all that the maps and tables do not say.
-
-The report, the methods text and the tables of clusters are made from this file and the dataset alone, so that
-they can be made again at any time.
-"""
+"""What finished runs say of themselves: all that the maps and tables do not say (see `results_file`)."""
 
 from __future__ import annotations
 
-import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blmm_bids.errors import DataError, MissingInputError
-from blmm_bids.outputs.files import write_json
 from blmm_bids.outputs.naming import contrast_names, stem_entities
 from blmm_bids.outputs.sidecars import described
 from blmm_bids.stats.thresholds import Threshold
@@ -23,10 +16,7 @@ from blmm_bids.stats.thresholds import Threshold
 if TYPE_CHECKING:
     from blmm_bids.outputs.records import RunOutputs, UnitResult
 
-RESULTS_FILE = "logs/results.json"
-_FORMAT = 1
 _PACKAGES = ("numpy", "scipy", "numba", "nibabel", "pybids", "formulaic", "dask")
-_ADVICE = "run the model again"
 
 
 @dataclass(frozen=True)
@@ -181,7 +171,7 @@ class StoredFit:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A finished run.
+    """A finished run, with those of its fits that no later run replaced.
 
     Attributes
     ----------
@@ -199,6 +189,8 @@ class StoredRun:
         What its tables and figures show.
     fits : tuple of StoredFit
         In the order in which they were fitted.
+    settings_file : str
+        Where the settings are, below the dataset's root; empty where that is not known.
     """
 
     root: Path
@@ -211,69 +203,7 @@ class StoredRun:
     elapsed: float | None = None
     threshold: Threshold = field(default_factory=Threshold)
     fits: tuple[StoredFit, ...] = ()
-
-
-def store_results(run: RunOutputs, results: Sequence[UnitResult]) -> Path:
-    """Write ``logs/results.json``.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
-    content = {
-        "Format": _FORMAT,
-        "Run": {
-            "name": run.name,
-            "description": run.description,
-            "version": run.version,
-            "command": list(run.command),
-            "warnings": list(run.warnings),
-            "software": software_versions(),
-            "elapsed": run.elapsed,
-            "threshold": asdict(run.threshold),
-        },
-        "Fits": [asdict(stored_fit(run, result)) for result in results],
-    }
-    return write_json(run.output_dir / RESULTS_FILE, content)
-
-
-def read_results(root: Path) -> StoredRun:
-    """Read what `store_results` wrote.
-
-    Parameters
-    ----------
-    root : Path
-        The output dataset.
-
-    Raises
-    ------
-    MissingInputError
-        The directory has no finished run of this app.
-    DataError
-        The file is damaged, or of another version of this software.
-    """
-    path = root / RESULTS_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        msg = f"{root}: has no {RESULTS_FILE}, so no finished run of this app is there; {_ADVICE}"
-        raise MissingInputError(msg) from error
-    except (OSError, ValueError) as error:
-        msg = f"{path}: cannot be read ({error}); {_ADVICE}"
-        raise DataError(msg) from error
-    try:
-        if content["Format"] != _FORMAT:
-            msg = f"{path}: of format {content['Format']}, this version reads {_FORMAT}; {_ADVICE}"
-            raise DataError(msg)
-        fits = tuple(_read_fit(each) for each in content["Fits"])
-        run = dict(content["Run"])
-        run |= {name: tuple(run[name]) for name in ("command", "warnings")}
-        threshold = Threshold(**run.pop("threshold"))
-        return StoredRun(root=root, fits=fits, threshold=threshold, **run)
-    except (KeyError, TypeError, ValueError) as error:
-        msg = f"{path}: is damaged ({error!r}); {_ADVICE}"
-        raise DataError(msg) from error
+    settings_file: str = ""
 
 
 def software_versions() -> dict[str, str]:
@@ -345,24 +275,3 @@ def _stored_contrasts(result: UnitResult) -> tuple[StoredContrast, ...]:
             )
         )
     return tuple(stored)
-
-
-def _read_fit(content: Mapping[str, Any]) -> StoredFit:
-    nested: dict[str, Any] = {
-        "terms": tuple(
-            StoredTerm(**{**each, "effect_names": tuple(each["effect_names"])}) for each in content["terms"]
-        ),
-        "contrasts": tuple(StoredContrast(**each) for each in content["contrasts"]),
-        "variables": tuple(
-            StoredVariable(**{**each, "levels": tuple(each["levels"]), "counts": tuple(each["counts"])})
-            for each in content["variables"]
-        ),
-        "maps": tuple(StoredMap(**each) for each in content["maps"]),
-        "series": tuple(StoredSeries(**each) for each in content["series"]),
-        "tables": tuple(content["tables"]),
-        "warnings": tuple(content["warnings"]),
-        "without_images": tuple(content.get("without_images", ())),
-        "notes": tuple(content.get("notes", ())),
-        "status_counts": {int(code): count for code, count in content["status_counts"].items()},
-    }
-    return StoredFit(**{**content, **nested})

@@ -18,15 +18,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from blmm_bids.errors import OutputError, StorageError
 from blmm_bids.outputs.atomic import ASIDE_SUFFIX, is_whole, load_arrays, save_arrays, write_json_aside
-from blmm_bids.outputs.changes import RECORD
+from blmm_bids.outputs.changes import RECORD, load_records, save_records
 from blmm_bids.outputs.lock import LOCK_NAME, locked
 from blmm_bids.outputs.parts import is_part_done
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+LOGGER = logging.getLogger(__name__)
 WORKDIR_FORMAT = 1
 _MARK = "blmm_workdir.json"
 _SCRATCH = "scratch"
@@ -125,12 +127,18 @@ class WorkDir:
     ----------
     path : Path
         Absolute.
+    resume : bool
+        Whether stages that an earlier run left are used; else each is emptied at its first use.
+    used : set of str
+        Names of this run's stages.
     """
 
     path: Path
+    resume: bool = True
+    used: set[str] = field(default_factory=set, compare=False)
 
     @classmethod
-    def open(cls, path: Path) -> WorkDir:
+    def open(cls, path: Path, *, resume: bool = True) -> WorkDir:
         """Make the directory, or check one made earlier.
 
         Raises
@@ -150,7 +158,7 @@ class WorkDir:
         except OSError as error:
             msg = f"{path}: cannot be the working directory ({error.strerror or error}); {_ELSEWHERE}"
             raise OutputError(msg) from error
-        return cls(path)
+        return cls(path, resume)
 
     def locked(self) -> AbstractContextManager[None]:
         """Keep other runs out while the body runs; raises as `outputs.lock.locked`."""
@@ -162,17 +170,29 @@ class WorkDir:
         return any(_STAGE_NAME.fullmatch(entry.name) for entry in self.path.iterdir())
 
     @property
+    def has_jobs(self) -> bool:
+        """Whether job scripts or logs of jobs are kept in it."""
+        return bool(_kept_jobs(self.path / _SCRATCH))
+
+    @property
     def scratch(self) -> Path:
         """Directory for the cluster's own files."""
         return _make_private(scratch_dir(self.path))
 
     def gather(self, digest: str) -> StageDir:
         """Directory of the parts made from these inputs, masks and rules."""
-        return StageDir(_make_private(self.path / stage_name("gather", digest)), digest)
+        return self._stage("gather", digest)
 
     def fit(self, digest: str) -> StageDir:
         """Directory of the results of this design and these options on these parts."""
-        return StageDir(_make_private(self.path / stage_name("fit", digest)), digest)
+        return self._stage("fit", digest)
+
+    def _stage(self, stage: str, digest: str) -> StageDir:
+        path = self.path / stage_name(stage, digest)
+        if not self.resume and path.name not in self.used and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        self.used.add(path.name)
+        return StageDir(_make_private(path), digest)
 
     def free_bytes(self) -> int:
         """Bytes that this user may still write there."""
@@ -194,52 +214,78 @@ class WorkDir:
             )
             raise StorageError(msg)
 
-    def sweep(self) -> None:
-        """Delete what killed runs and workers left half-written; needs the lock, and no worker at work."""
+    def sweep(self, *, keep_jobs: bool = False) -> None:
+        """Delete what killed runs and workers left half-written; needs the lock, and no worker at work.
+
+        Parameters
+        ----------
+        keep_jobs : bool
+            Keep job scripts and what jobs said: an error's message may point at them.
+        """
         for entry in self.path.iterdir():
             if _STAGE_NAME.fullmatch(entry.name):
                 for aside in entry.glob(f".*{ASIDE_SUFFIX}"):
                     # Nothing depends on it, and it must not hide why a run ends.
                     with suppress(OSError):
                         aside.unlink()
-        shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
+        kept = _kept_jobs(self.path / _SCRATCH) if keep_jobs else set()
+        if not kept:
+            shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
+            return
+        for entry in (self.path / _SCRATCH).iterdir():
+            if entry.is_dir() and entry not in kept:
+                shutil.rmtree(entry, ignore_errors=True)
 
-    def prune(self, keep: Iterable[StageDir] = ()) -> None:
-        """Delete all stages but these, and what a killed run left half-written in these.
+    def remove(self, titles: Iterable[str] = ()) -> None:
+        """Delete what this run made, and the directory where nothing else is left.
 
-        Nothing that is not ours is touched. For the main process, while no worker runs.
+        What other models' runs have left is hours of work: it stays, with its record.
+
+        Parameters
+        ----------
+        titles : iterable of str
+            Fits of this run in the record.
 
         Raises
         ------
         StorageError
             Something cannot be deleted.
         """
-        kept = {stage.path.name for stage in keep}
         try:
-            for entry in sorted(self.path.iterdir()):
-                ours = _STAGE_NAME.fullmatch(entry.name) or entry.name == _SCRATCH
-                if ours and entry.name not in kept and entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-            for name in kept:
-                for aside in (self.path / name).glob(f".*{ASIDE_SUFFIX}"):
-                    aside.unlink()
+            for name in (*self.used, _SCRATCH):
+                if (self.path / name).is_dir() and not (self.path / name).is_symlink():
+                    shutil.rmtree(self.path / name)
         except OSError as error:
-            msg = f"{self.path}: old working files cannot be deleted ({error}); {_ELSEWHERE}"
+            msg = f"{self.path}: working files cannot be deleted ({error}); {_ELSEWHERE}"
             raise StorageError(msg) from error
-
-    def remove(self) -> None:
-        """Delete our files, and the directory where nothing else is left."""
-        self.prune()
+        if self.has_stages:
+            gone = set(titles)
+            records = {title: each for title, each in load_records(self.path).items() if title not in gone}
+            save_records(self.path, records)
+            LOGGER.info("%s: working files of other runs stay there", self.path)
+            return
         for name in (RECORD, _MARK, LOCK_NAME):
             (self.path / name).unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
 
+def _kept_jobs(scratch: Path) -> set[Path]:
+    """Directories of runs with a job script or a log; their keys are deleted."""
+    kept = set()
+    for run_dir in scratch.glob("run-*"):
+        for key in run_dir.glob("*.pem"):
+            with suppress(OSError):
+                key.unlink()
+        if any(path.is_file() for path in run_dir.rglob("*")):
+            kept.add(run_dir)
+    return kept
+
+
 def _check_mark(mark: Path) -> None:
     try:
         version = json.loads(mark.read_text(encoding="utf-8")).get("format")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         version = None
     if version != WORKDIR_FORMAT:
         msg = (

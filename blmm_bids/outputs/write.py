@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blmm_bids.errors import ModelSpecError
-from blmm_bids.outputs.description import write_description
+from blmm_bids.outputs.description import write_description, write_model_files
 from blmm_bids.outputs.files import LONGEST_NAME, write_json
 from blmm_bids.outputs.maps import Blocks, gather_maps, n_computed, scratch_array, write_maps
 from blmm_bids.outputs.naming import MapSpec, comparison_maps, design_filename, list_maps, stem_entities
 from blmm_bids.outputs.records import ComparisonOutputs, RunOutputs, UnitOutputs, UnitResult
+from blmm_bids.outputs.results_file import store_results
 from blmm_bids.outputs.series import Slabs, unit_series, write_series
 from blmm_bids.outputs.sidecars import comparison_sidecar, map_sidecar, source_uris
-from blmm_bids.outputs.stored import store_results
 from blmm_bids.outputs.summary import Tally
 from blmm_bids.outputs.tables import DESIGN_TABLES, write_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
 def unit_maps(unit: UnitOutputs) -> tuple[MapSpec, ...]:
@@ -75,23 +75,27 @@ def _check_length(filename: str, subject: str) -> None:
         raise ModelSpecError(msg)
 
 
-def planned_files(run: RunOutputs, units: Sequence[UnitOutputs]) -> tuple[Path, ...]:
-    """List the maps, sidecars and tables that a run will write, comparisons of nodes in either order."""
-    files: list[Path] = []
-    for unit in units:
-        directory, stem = node_directory(run, unit), stem_entities(unit.constant_entities, unit.group)
-        specs = [*unit_maps(unit), *(spec for maps in unit_series(unit).values() for spec in maps)]
-        for other in units:
-            if other.node != unit.node:
-                specs += comparison_maps(stem, unit.node, other.node)
-                specs += comparison_maps(stem, other.node, unit.node)
-        files += [directory / name for spec in specs for name in (spec.filename, spec.sidecar_name)]
-        files += [
-            directory / design_filename(stem, desc, extension)
-            for desc in ("", *DESIGN_TABLES)
-            for extension in (".tsv", ".json")
-        ]
-    return tuple(dict.fromkeys(files))
+def planned_files(run: RunOutputs, unit: UnitOutputs, others: Iterable[UnitOutputs] = ()) -> tuple[Path, ...]:
+    """List what a fit will write: maps, sidecars, tables, comparisons with other nodes in either order."""
+    directory, stem = node_directory(run, unit), stem_entities(unit.constant_entities, unit.group)
+    specs = [*unit_maps(unit), *(spec for maps in unit_series(unit).values() for spec in maps)]
+    for other in others:
+        if other.node != unit.node:
+            specs += comparison_maps(stem, unit.node, other.node)
+            specs += comparison_maps(stem, other.node, unit.node)
+    names = [name for spec in specs for name in (spec.filename, spec.sidecar_name)]
+    names += [
+        design_filename(stem, desc, extension)
+        for desc in ("", *DESIGN_TABLES)
+        for extension in (".tsv", ".json")
+    ]
+    names += [
+        f"{spec.filename.removesuffix('_stat-z_statmap.nii.gz')}_clusters{extension}"
+        for spec in specs
+        if spec.quantity.name == "z"
+        for extension in (".tsv", ".json")
+    ]
+    return tuple(directory / name for name in dict.fromkeys(names))
 
 
 def node_directory(run: RunOutputs, unit: UnitOutputs) -> Path:
@@ -177,23 +181,21 @@ def write_comparison(run: RunOutputs, comparison: ComparisonOutputs) -> list[Pat
     return maps + sidecars
 
 
-def leftover_files(results: Sequence[UnitResult], others: Iterable[Path] = ()) -> list[Path]:
-    """List the maps and tables of earlier runs that lie among these results; `others` are of this run too.
+def leftover_files(directories: Iterable[Path], listed: Collection[Path]) -> list[Path]:
+    """List the maps and tables that lie among the results and that no run of this software wrote.
 
-    They are never deleted here; the app warns of them, since they look as if they belonged to this run.
+    They are never touched; the app warns of them, since they look as if they belonged to the results.
     """
-    written = {path for result in results for path in result.files} | set(others)
-    directories = sorted({result.directory for result in results})
     return [
         path
-        for directory in directories
+        for directory in sorted(set(directories))
         for path in sorted(directory.iterdir())
-        if path not in written and path.name.endswith((".nii.gz", ".tsv"))
+        if path not in listed and path.name.endswith((".nii.gz", ".tsv"))
     ]
 
 
 def write_outputs(
-    run: RunOutputs, fits: Iterable[tuple[UnitOutputs, Blocks]], scratch_dir: Path
+    run: RunOutputs, fits: Sequence[tuple[UnitOutputs, Blocks]], scratch_dir: Path
 ) -> tuple[list[Path], tuple[UnitResult, ...]]:
     """Write the whole output dataset but its report.
 
@@ -206,7 +208,8 @@ def write_outputs(
     tuple of UnitResult
         One a fit, for the report.
     """
-    files = write_description(run)
+    models = [(unit.label, unit.node, unit.formula) for unit, _ in fits]
+    files = [*write_description(run, models), *write_model_files(run)]
     results = []
     for unit, blocks in fits:
         result = write_unit(run, unit, blocks, scratch_dir)

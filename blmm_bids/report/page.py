@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,9 @@ from blmm_bids.outputs.citation import (
 )
 from blmm_bids.outputs.clusters import write_clusters
 from blmm_bids.outputs.files import write_text
-from blmm_bids.outputs.stored import read_results
+from blmm_bids.outputs.manifest import foreign_files
+from blmm_bids.outputs.ownership import SHARED_PLACES, check_links
+from blmm_bids.outputs.results_file import read_results
 from blmm_bids.report import wording
 from blmm_bids.report.comparisons import comparisons_view
 from blmm_bids.report.figures import open_canvas
@@ -41,45 +44,85 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 _PACKAGE = "blmm_bids.report"
+_INDEX = "index.html"
 # Fits of a node whose maps are drawn and can be looked at in the page.
 _MAX_DRAWN = 6
 
 
-def write_reports(root: Path, threshold: Threshold | None = None) -> list[Path]:
+def write_reports(
+    root: Path, threshold: Threshold | None = None, directories: Collection[str] | None = None
+) -> list[Path]:
     """Write ``node-<Name>.html`` for each node, its figures, and the methods text.
 
     Parameters
     ----------
     root : Path
-        Output dataset of a finished run.
+        Output dataset with a finished run.
     threshold : Threshold, optional
-        What tables and figures show; that of the run by default.
+        What tables and figures show; that of each run by default.
+    directories : collection of str, optional
+        Nodes whose pages are written, by directory; all by default.
 
     Returns
     -------
     list of Path
-        One page a node, in the order of the fits.
+        One page a node, in the order of the fits. Where there are several, ``index.html`` lists them.
 
     Raises
     ------
     MissingInputError, DataError
         There is no finished run, or one of its files is missing or damaged.
     OutputError, StorageError
-        A file cannot be written.
+        A file cannot be written, or a link leads out of the dataset.
     """
-    run = read_results(root)
-    chosen = threshold or run.threshold
-    write_citations(run, chosen)
+    runs = read_results(root)
+    nodes = dict.fromkeys(fit.directory for run in runs for fit in run.fits)
+    wanted = [name for name in nodes if directories is None or name in directories]
+    check_links(root, [*SHARED_PLACES, *wanted, *(f"{name}.html" for name in wanted)])
+    write_citations(runs, threshold)
     pages = []
-    for directory in dict.fromkeys(fit.directory for fit in run.fits):
+    for directory in wanted:
         LOGGER.debug("report of %s", directory)
-        fits = [fit for fit in run.fits if fit.directory == directory]
-        pages.append(write_text(root / f"{directory}.html", render_page(run, fits, chosen)))
+        fits = [fit for run in runs for fit in run.fits if fit.directory == directory]
+        # The last of the runs that fitted the node.
+        run = next(run for run in reversed(runs) if any(fit.directory == directory for fit in run.fits))
+        run = replace(run, fits=(*run.fits, *(fit for fit in fits if fit not in run.fits)))
+        page = render_page(run, fits, threshold or run.threshold)
+        pages.append(write_text(root / f"{directory}.html", page))
+    if len(nodes) > 1:
+        write_index(root, runs)
     return pages
+
+
+def write_index(root: Path, runs: Sequence[StoredRun]) -> None:
+    """Write ``index.html``, the list of all models, unless the file that is there is another's."""
+    if foreign_files(root, [_INDEX]):
+        LOGGER.warning("%s is not of this software and stays as it is", root / _INDEX)
+        return
+    rows = [
+        {
+            "href": f"{fit.directory}.html",
+            "node": fit.node,
+            "title": fit.title,
+            "formula": fit.formula,
+            "n_images": fit.n_images,
+            "n_voxels": fit.n_voxels,
+            "contrasts": ", ".join(each.name for each in fit.contrasts),
+        }
+        for run in runs
+        for fit in run.fits
+    ]
+    view = {"title": ", ".join(dict.fromkeys(run.name for run in runs)), "fits": rows}
+    text = _environment().get_template("index.html.jinja").render(view, style=_asset("templates/page.css"))
+    write_text(root / _INDEX, text + "\n")
 
 
 def render_page(run: StoredRun, fits: Sequence[StoredFit], threshold: Threshold) -> str:
     """Make the HTML of one node's page, and its figures; all that comes from the user is escaped."""
+    return _environment().get_template("page.html.jinja").render(page_view(run, fits, threshold)) + "\n"
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader(_PACKAGE, "templates"),
         autoescape=True,
@@ -89,7 +132,7 @@ def render_page(run: StoredRun, fits: Sequence[StoredFit], threshold: Threshold)
     )
     # Sorted keys would put the inspector's choices out of the model's order.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
-    return environment.get_template("page.html.jinja").render(page_view(run, fits, threshold)) + "\n"
+    return environment
 
 
 def page_view(run: StoredRun, fits: Sequence[StoredFit], threshold: Threshold) -> dict[str, Any]:
@@ -130,6 +173,7 @@ def page_view(run: StoredRun, fits: Sequence[StoredFit], threshold: Threshold) -
         "command": shlex.join(run.command),
         "version": run.version,
         "software": run.software.items(),
+        "settings_file": run.settings_file or "logs/settings.json",
         "elapsed": wording.duration_text(run.elapsed),
         "warnings": list(run.warnings),
         "threshold": threshold.text,

@@ -7,7 +7,7 @@ stages skip what an earlier run has finished, and neither knows which kind of wo
 from blmm_bids.stages.content import zero_warnings
 from blmm_bids.stages.fit import fit, fit_block, fit_blocks, fit_results, plan_fit
 from blmm_bids.stages.gather import gather, gather_smaller, prepare, result_bytes
-from blmm_bids.stages.history import note_cut, note_fits
+from blmm_bids.stages.history import note_cut, note_fits, result_record
 from blmm_bids.stages.records import BlockResult, FitTask, Fitted, Gathered, Prepared, Problem
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "plan_fit",
     "prepare",
     "result_bytes",
+    "result_record",
     "zero_warnings",
 ]

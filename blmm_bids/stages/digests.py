@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blmm_bids.images.header import read_header
-from blmm_bids.stats.model import Design
+from blmm_bids.stats.model import Design, FloatArray
 
 
 def array_digest(array: NDArray[Any]) -> str:
@@ -26,6 +26,22 @@ def design_digest(design: Design) -> list[Any]:
         for term in design.terms
     ]
     return [array_digest(design.X), terms]
+
+
+def rounded_digest(design: Design) -> list[Any]:
+    """Hashes of X and of each random term to nine digits: the same on machines whose last bits differ."""
+    terms = [
+        [term.group, term.levels, array_digest(term.refs), array_digest(_rounded(term.effects))]
+        for term in design.terms
+    ]
+    return [array_digest(_rounded(design.X)), terms]
+
+
+def _rounded(values: FloatArray) -> FloatArray:
+    scale = np.maximum(np.abs(values).max(axis=0, initial=0.0), np.finfo(np.float64).tiny)
+    # Adding 0 makes negative zeros positive.
+    size = np.floor(np.log10(scale))
+    return np.concatenate([np.round(values / scale, 9) + 0.0, [np.round(scale / 10**size, 9)], [size]])
 
 
 def mask_identities(masks: Sequence[Sequence[Path]]) -> dict[Path, str]:

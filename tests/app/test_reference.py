@@ -11,7 +11,7 @@ import pytest
 import statsmodels.api as sm
 import yaml
 
-from blmm_bids.cli import main_fit
+from blmm_bids.cli import main_compare, main_fit
 from tests.cluster import fake_scheduler
 
 N_IMAGES = 24
@@ -163,3 +163,49 @@ def test_run_reference__equals_lmer_on_real_images(tmp_path, shared_data):
     assert (np.abs(maps["beta"][at][:, 1] - truth["b_basistempderiv"]) < 1e-3 * se).all()
     d = maps["D"][at]
     np.testing.assert_allclose(d, truth["D_subject_(Intercept)"] / truth["sigma2"], rtol=2e-3, atol=1e-4)
+
+
+def test_run_reference__says_what_it_replaces_and_keeps_it_until_then(study, tmp_path, capsys):
+    folder = study[0]
+    out = tmp_path / "out"
+    first = fit(folder, out)
+    capsys.readouterr()
+    fit(folder, out)
+    said = capsys.readouterr().err
+    assert f"outdir {out} holds {len(first)} maps of an earlier run; they stay until this run has" in said
+    fit(folder, out, contrasts=[{"c1": {"name": "slope", "vector": [0, 1, 0]}}])
+    assert "of an earlier run of another config (other contrasts)" in capsys.readouterr().err
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    # Refused once the images are read: what was there is still there.
+    fit(folder, out, expect=65, Missingness={"MinPercent": 1.0}, data_mask_thresh=1e9)
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+
+
+def test_run_reference__never_replaces_what_it_reads(study, tmp_path, capsys):
+    folder, out = study[0], tmp_path / "out"
+    fit(folder, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    fit(folder, out, expect=73, analysis_mask=str(out / "blmm_vox_mask.nii"))
+    assert "blmm_vox_mask.nii is read and would be replaced" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_run_reference__keeps_an_inputs_yml_of_other_hands(study, tmp_path, capsys):
+    folder, out = study[0], tmp_path / "out"
+    out.mkdir()
+    (out / "inputs.yml").write_text("ingredients: [salt]\n")
+    fit(folder, out, expect=73)
+    assert "inputs.yml is not of this software" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["inputs.yml"]
+
+
+def test_run_compare__never_replaces_a_fit(study, tmp_path, capsys):
+    folder = study[0]
+    for name, z in (("small", []), ("large", None), ("third", [])):
+        fit(folder, tmp_path / name, **({} if z is None else {"Z": z}), reml=False)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "third").iterdir()}
+    assert main_compare([str(tmp_path / name) for name in ("small", "large", "third")]) == 73
+    assert "third holds the maps of a fit (blmm_vox_" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "third").iterdir()} == before
+    for _ in range(2):
+        assert main_compare([str(tmp_path / name) for name in ("small", "large", "lrt")]) == 0

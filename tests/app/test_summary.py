@@ -42,9 +42,11 @@ def test_run__closes_with_paths_that_there_are(data, capsys):
     assert "\033[" not in text
 
 
-def test_run__says_where_the_dashboard_of_its_workers_is(data, capsys):
-    text = said(data, capsys, "--mem", "2G", n_procs=2)
-    assert re.search(r"^dashboard: http://127\.0\.0\.1:\d+/status$", text, re.M)
+@pytest.mark.parametrize("asked", [(), ("--dashboard",)])
+def test_run__has_a_dashboard_where_it_is_asked_for(data, capsys, asked):
+    text = said(data, capsys, "--mem", "2G", *asked, n_procs=2)
+    assert bool(re.search(r"^dashboard: http://127\.0\.0\.1:\d+/status$", text, re.M)) == bool(asked)
+    assert ("who has an account on this machine can look at it" in text) == bool(asked)
     assert re.search(r"^workers: 2, up to \d+ MB each$", text, re.M)
 
 

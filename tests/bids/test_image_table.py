@@ -121,7 +121,7 @@ def test_read_image_table__paths_start_at_its_folder_then_at_bids_dir(tmp_path):
         "sub-01/pre/con_0001.nii",
         "own.nii.gz",
         str(tmp_path / "elsewhere" / "a.nii"),
-        "../study/sub-02/pre/con_0001.nii,1",
+        "'../study/sub-02/pre/con_0001.nii,1'",
     ]
     write_tsv(tables / "images.tsv", "path", *lines)
     found = observe(tables, bids_dir=root)
@@ -222,7 +222,9 @@ def test_read_image_table__has_masks_of_its_column_alone(tmp_path):
 )
 def test_read_image_table__filters_by_its_columns(tmp_path, block, labels, n_rows):
     root = study(tmp_path)
-    assert len(observe(root, block, labels=labels)) == n_rows
+    found = observe(root, block, labels=labels)
+    assert len(found) == n_rows
+    assert found.warnings == ()
 
 
 def test_read_image_table__sets_aside_what_lower_nodes_read(tmp_path):
@@ -524,8 +526,17 @@ def test_read_image_table__says_which_filter_leaves_nothing(tmp_path):
     root = study(tmp_path)
     with pytest.raises(NoMatchError, match="group 'patients': 0 images pass; there is control, patient"):
         observe(root, {"group": "patients"})
+    with pytest.raises(NoMatchError, match=r"extension '\.nii\.gz': 0 images pass; there is \.nii"):
+        observe(root, {"extension": "nii.gz"})
     with pytest.raises(UsageError, match="--bids-database-dir"):
         observe(root, database_dir=root / "db")
+
+
+def test_read_image_table__names_a_spreadsheet(tmp_path):
+    root = study(tmp_path)
+    (root / "images.tsv").rename(root / "images.xlsx")
+    with pytest.raises(DataError, match=r"is a spreadsheet's own file\. Save it as text"):
+        observe(root, table="images.xlsx")
 
 
 def test_read_image_table__takes_pairs_of_files(tmp_path):

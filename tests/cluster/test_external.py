@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from blmm_bids.cluster import ClusterOptions, open_cluster
+from blmm_bids.cluster import ClusterOptions, open_cluster, plan_cluster
 from blmm_bids.errors import OutputError, TemporaryError, UsageError
 from tests.cluster import tasks
 
@@ -138,3 +138,12 @@ def test_open_cluster__a_file_that_cannot_be(work_dir, tmp_path):
     options = ClusterOptions(backend="external", scheduler_file=tmp_path / "none" / "scheduler.json")
     with pytest.raises(OutputError, match="another --scheduler-file"), open_cluster(options, work_dir):
         pass
+
+
+@pytest.mark.parametrize("name", ["my work", "it's", "a\ntouch b", "$(touch b)", "`touch b`"])
+def test_plan_cluster__refuses_a_path_that_the_worker_script_cannot_hold(tmp_path, name):
+    options = ClusterOptions(
+        backend="external", scheduler_file=tmp_path / name / "s.json", write_worker_script=True
+    )
+    with pytest.raises(UsageError, match="cannot hold a path"):
+        plan_cluster(options, tmp_path)

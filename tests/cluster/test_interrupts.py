@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import sys
+import time
 
 import pytest
 
+from blmm_bids.cluster import ClusterOptions, open_cluster
 from blmm_bids.cluster.interrupts import catch_interrupts
 from blmm_bids.errors import TerminatedError
 
@@ -33,17 +36,36 @@ def test_catch_interrupts__raises(signum, error):
     assert signal.getsignal(signum) is before
 
 
-def test_check__raises_again_what_python_dropped(monkeypatch):
-    dropped = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda hook: dropped.append(hook.exc_type))
+def interrupted_while_deleting():
     with catch_interrupts() as interrupts:
         interrupts.check()
         mark = Swallowing()
         del mark
         gc.collect()
-        assert dropped == [KeyboardInterrupt]
-        with pytest.raises(KeyboardInterrupt):
-            interrupts.check()
+        assert interrupts.received is signal.SIGINT
+        time.sleep(5)
+
+
+def test_catch_interrupts__raises_again_what_python_dropped(capfd):
+    hook = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_while_deleting()
+    assert sys.unraisablehook is hook
+    assert capfd.readouterr().err == ""
+
+
+def terminated_in_a_callback(work_dir):
+    with open_cluster(ClusterOptions(n_procs=1), work_dir):
+        with contextlib.suppress(TerminatedError):
+            signal.raise_signal(signal.SIGTERM)
+        msg = "symbol not found"
+        raise RuntimeError(msg)
+
+
+def test_open_cluster__is_terminated_whatever_fails_of_it(tmp_path):
+    """LLVM makes other exceptions of ours."""
+    with pytest.raises(TerminatedError):
+        terminated_in_a_callback(tmp_path)
 
 
 def test_catch_interrupts__leaves_ignored_signals_alone():

@@ -243,7 +243,9 @@ def test_open_cluster__says_where_the_client_is(tmp_path, monkeypatch, backend):
         pass
 
 
-@pytest.mark.parametrize("name", ["my work", "$work", "it's"])
+@pytest.mark.parametrize(
+    "name", ["my work", "$work", "it's", '"', "a\ntouch b", "$(touch b)", "`touch b`", "a;b"]
+)
 def test_open_cluster__refuses_a_work_dir_that_a_script_cannot_hold(tmp_path, scheduler, name):
     work_dir = tmp_path / name
     work_dir.mkdir()

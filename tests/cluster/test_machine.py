@@ -93,6 +93,11 @@ CASES = {
         100,
     ),
     "slurm": ({}, {"SLURM_CPUS_PER_TASK": "6", "SLURM_MEM_PER_NODE": "10240"}, 6, 10),
+    "grid engine": ({}, {"NSLOTS": "6"}, 6, 100),
+    "pbs pro": ({}, {"NCPUS": "5"}, 5, 100),
+    "torque": ({}, {"PBS_NP": "4"}, 4, 100),
+    "lsf": ({}, {"LSB_DJOB_NUMPROC": "3"}, 3, 100),
+    "the least": ({}, {"NSLOTS": "7", "SLURM_CPUS_PER_TASK": "2", "NCPUS": "", "PBS_NP": "-1"}, 2, 100),
     "slurm per processor": ({}, {"SLURM_MEM_PER_CPU": "1024", "SLURM_CPUS_ON_NODE": "4"}, 16, 4),
     "slurm nonsense": ({}, {"SLURM_CPUS_PER_TASK": "many", "SLURM_MEM_PER_NODE": "0"}, 16, 100),
     "garbage": (

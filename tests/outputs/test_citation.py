@@ -7,7 +7,7 @@ import re
 import pytest
 
 from blmm_bids.outputs.citation import REFERENCES, cited_keys, paragraph_html, write_citations
-from blmm_bids.outputs.stored import read_results, store_results
+from blmm_bids.outputs.results_file import read_results, store_results
 from blmm_bids.outputs.write import write_unit
 from blmm_bids.stats.model import FitOptions
 from blmm_bids.stats.thresholds import Threshold
@@ -35,12 +35,12 @@ def test_write_citations__says_what_was_done_and_cites_it(written):
     for key in ("bidsapps", "blmm", "fisher", "lme4", "satterthwaite", "lmertest", "fai", "bh", "by"):
         for text in (markdown, page, bibtex):
             assert REFERENCES[key].doi in text
-    assert re.findall(r"@article\{(\w+),", bibtex) == cited_keys(written.fits)
+    assert re.findall(r"@article\{(\w+),", bibtex) == cited_keys(written[0].fits)
     assert bibtex.count("{") == bibtex.count("}")
 
 
 def test_cited_keys__of_a_linear_model_without_contrasts_are_few(written):
-    assert cited_keys(written.fits[:1]) == ["bidsapps"]
+    assert cited_keys(written[0].fits[:1]) == ["bidsapps"]
 
 
 def test_paragraph_html__escapes_and_marks_code():

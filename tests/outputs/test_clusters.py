@@ -85,3 +85,28 @@ def test_find_clusters__with_nothing_to_find_has_an_empty_table(tmp_path):
     assert found.table.empty
     assert found.lowest_z == np.inf
     assert isinstance(found.table, pd.DataFrame)
+
+
+def test_find_clusters__that_meet_at_a_corner_have_a_peak_each(tmp_path):
+    """A corner is not a neighbour, neither of a cluster nor of a peak."""
+    values = np.zeros(SHAPE)
+    values[5, 5, 5], values[6, 6, 6] = 4.0, 5.0
+    found = find_clusters(contrast_maps(tmp_path, values), Threshold("z", 3.0, 1))
+    assert found.table[["i", "z", "cluster_voxels"]].to_numpy().tolist() == [[6, 5.0, 1], [5, 4.0, 1]]
+
+
+@pytest.mark.parametrize("test", ["t", "F"])
+@pytest.mark.parametrize("lowest", [-2.0, 0.0, 0.5])
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_find_clusters__each_has_a_peak_that_is_its_highest_voxel(tmp_path, test, lowest, levels):
+    """Noise at every threshold, with and without ties; outside of the mask nothing passes."""
+    rng = np.random.default_rng(levels)
+    values = np.round(rng.normal(size=SHAPE) * levels) / levels
+    values[rng.random(SHAPE) < 0.4] = 0.0
+    found = find_clusters(contrast_maps(tmp_path, values, test), Threshold("z", lowest, 1))
+    assert found.n_voxels <= np.count_nonzero(values)
+    first = found.table[found.table["peak"] == 1]
+    assert first["cluster"].tolist() == list(range(1, len(first) + 1))
+    assert first["cluster_voxels"].sum() == found.n_voxels
+    highest = found.table.groupby("cluster")["z"].apply(lambda z: z.abs().max() if test == "t" else z.max())
+    assert (first["z"].abs() if test == "t" else first["z"]).to_numpy() == pytest.approx(highest.to_numpy())

@@ -6,7 +6,12 @@ import json
 
 import pytest
 
-from blmm_bids.outputs.description import container_entry, dataset_description, write_description
+from blmm_bids.outputs.description import (
+    container_entry,
+    dataset_description,
+    write_description,
+    write_model_files,
+)
 from blmm_bids.outputs.uris import input_uri, source_names
 from tests.outputs.synthetic import run
 
@@ -49,8 +54,8 @@ def test_container_entry__names_the_container(environment, wanted):
 def test_write_description__writes_the_files_of_the_contract(tmp_path):
     out = tmp_path / "out"
     made = run(out, tmp_path / "in", environment={"APPTAINER_CONTAINER": "/x/b.sif"})
-    names = [path.relative_to(out).as_posix() for path in write_description(made)]
-    assert names == [
+    written = [*write_description(made), *write_model_files(made)]
+    assert [path.relative_to(out).as_posix() for path in written] == [
         "dataset_description.json",
         ".bidsignore",
         "README",

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from blmm_bids.errors import OutputError, TemporaryError
+from blmm_bids.errors import BusyError, OutputError
 from blmm_bids.outputs.lock import LOCK_NAME, SILENCE, Holder, locked
 
 HOLD = (
@@ -42,9 +42,9 @@ def leave(directory, **changes):
 
 
 def test_locked__refuses_while_another_run_is_alive(tmp_path, other):
-    with pytest.raises(TemporaryError) as caught, locked(tmp_path):
+    with pytest.raises(BusyError) as caught, locked(tmp_path):
         pass
-    assert caught.value.exit_code == 75
+    assert caught.value.exit_code == 69
     assert str(caught.value) == (
         f"{tmp_path}: another run is at work there (process {other.pid} on {socket.gethostname()}). Wait for "
         f"its end, or name another directory; if it is certain that it has ended, delete "
@@ -69,13 +69,13 @@ def test_locked__process_ids_are_used_again(tmp_path):
     with locked(tmp_path):
         pass
     leave(tmp_path)
-    with pytest.raises(TemporaryError), locked(tmp_path):
+    with pytest.raises(BusyError), locked(tmp_path):
         pass
 
 
 def test_locked__other_hosts_count_while_they_touch_it(tmp_path):
     leave(tmp_path, host="elsewhere", pid=1)
-    with pytest.raises(TemporaryError, match="process 1 on elsewhere"), locked(tmp_path):
+    with pytest.raises(BusyError, match="process 1 on elsewhere"), locked(tmp_path):
         pass
     lock = tmp_path / LOCK_NAME
     silent = lock.stat().st_mtime - SILENCE - 5
@@ -84,8 +84,28 @@ def test_locked__other_hosts_count_while_they_touch_it(tmp_path):
         assert Holder.read(lock).host == socket.gethostname()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 1}', "\x00\xff"])
-def test_locked__a_lock_cut_off_is_no_lock(tmp_path, content):
+def holder_text(pid):
+    return json.dumps({"host": socket.gethostname(), "pid": pid, "started": "", "token": "x"})
+
+
+NO_LOCKS = {
+    "empty": "",
+    "cut off": "{",
+    "list": "[]",
+    "keys": '{"host": 1}',
+    "binary": "\x00\xff",
+    "nested": "[" * 100_000,
+    "nested inside": '{"host": ' + '{"a": ' * 100_000,
+    "pid 0": holder_text(0),
+    "pid -1": holder_text(-1),
+    "pid of 40 digits": holder_text(int("9" * 40)),
+    "pid infinite": holder_text(float("inf")),
+    "pid text": holder_text("1" * 5000),
+}
+
+
+@pytest.mark.parametrize("content", NO_LOCKS.values(), ids=NO_LOCKS.keys())
+def test_locked__a_lock_that_names_no_process_is_no_lock(tmp_path, content):
     (tmp_path / LOCK_NAME).write_bytes(content.encode("latin-1"))
     with locked(tmp_path):
         pass
@@ -102,7 +122,7 @@ def test_locked__one_alone_takes_a_stale_lock(tmp_path):
             with locked(tmp_path):
                 inside.append(1)
                 over.wait(5)
-        except TemporaryError:
+        except BusyError:
             refused.append(1)
         if len(refused) == 7:
             over.set()

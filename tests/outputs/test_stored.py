@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from blmm_bids.errors import DataError, MissingInputError
-from blmm_bids.outputs.stored import RESULTS_FILE, read_results, store_results, stored_fit
+from blmm_bids.outputs.results_file import RESULTS_FILE, read_results, store_results
+from blmm_bids.outputs.stored import stored_fit
 from blmm_bids.outputs.write import write_unit
 from tests.outputs.synthetic import blocks, run, unit
 
@@ -14,7 +15,7 @@ def test_read_results__gives_back_what_was_stored(tmp_path):
     made, fit = run(tmp_path / "out", tmp_path, warnings=("beware",)), unit(tmp_path)
     result = write_unit(made, fit, blocks(fit), tmp_path / "work")
     store_results(made, [result])
-    read = read_results(tmp_path / "out")
+    (read,) = read_results(tmp_path / "out")
     assert (read.name, read.warnings, read.command, read.elapsed) == (
         made.name,
         made.warnings,

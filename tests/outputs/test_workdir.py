@@ -11,8 +11,9 @@ import pytest
 from blmm_bids.errors import OutputError, StorageError
 from blmm_bids.images.blocks import split_evenly
 from blmm_bids.outputs.atomic import save_arrays
+from blmm_bids.outputs.changes import FitRecord, load_records, save_records
 from blmm_bids.outputs.parts import write_part
-from blmm_bids.outputs.workdir import WORKDIR_FORMAT, WorkDir, content_digest
+from blmm_bids.outputs.workdir import WORKDIR_FORMAT, WorkDir, content_digest, stage_name
 
 A, B = content_digest("a"), content_digest("b")
 
@@ -116,24 +117,48 @@ def test_results__hold_no_objects(tmp_path):
         stage.load_result(1)
 
 
-def test_prune__deletes_only_ours(tmp_path):
+def test_remove__deletes_what_this_run_used_and_no_more(tmp_path):
+    """Another model's blocks are hours of work."""
+    WorkDir.open(tmp_path / "w").fit(B).save_result(0, {"x": np.ones(1)})
     work = WorkDir.open(tmp_path / "w")
-    kept, old = work.gather(A), work.gather(B)
-    old.save_result(0, {"x": np.ones(1)})
+    used = work.gather(A)
+    used.save_result(0, {"x": np.ones(1)})
     work.scratch.joinpath("junk").write_text("x")
-    kept.save_result(0, {"x": np.ones(1)})
-    (kept.path / ".block-00001.npz.0123.tmp").write_bytes(b"half")
     (work.path / "notes.txt").write_text("the user's")
     (work.path / "gather-mine").mkdir()
     (tmp_path / "elsewhere").mkdir()
     (work.path / f"fit-{'0' * 16}").symlink_to(tmp_path / "elsewhere")
-    work.prune([kept])
+    record = FitRecord({}, {}, {}, {})
+    save_records(work.path, {"mine": record, "other": record})
+    work.remove(["mine"])
     left = {path.name for path in work.path.iterdir()}
-    assert [path.name for path in kept.path.iterdir()] == ["block-00000.npz"]
-    assert left == {"blmm_workdir.json", kept.path.name, "notes.txt", "gather-mine", f"fit-{'0' * 16}"}
-    work.remove()
-    assert (work.path / "notes.txt").exists()
+    kept = {"blmm_workdir.json", "blmm_runs.json", "notes.txt", "gather-mine", f"fit-{'0' * 16}"}
+    assert left == {*kept, stage_name("fit", B)}
+    assert load_records(work.path) == {"other": record}
     assert (tmp_path / "elsewhere").exists()
+
+
+def test_stages__are_emptied_once_where_nothing_is_resumed(tmp_path):
+    for digest in (A, B):
+        WorkDir.open(tmp_path / "w").fit(digest).save_result(0, {"x": np.ones(1)})
+    work = WorkDir.open(tmp_path / "w", resume=False)
+    assert not work.fit(A).is_result_done(0)
+    work.fit(A).save_result(0, {"x": np.ones(1)})
+    assert work.fit(A).is_result_done(0)
+    assert WorkDir.open(tmp_path / "w").fit(B).is_result_done(0)
+
+
+def test_sweep__keeps_what_jobs_said_after_an_error(tmp_path):
+    work = WorkDir.open(tmp_path / "w")
+    for name in ("run-1/job.sh", "run-1/logs/1.err", "run-1/key.pem", "run-2/key.pem", "dask/x"):
+        (work.scratch / name).parent.mkdir(parents=True, exist_ok=True)
+        (work.scratch / name).write_text("x")
+    work.sweep(keep_jobs=True)
+    left = {path.relative_to(work.scratch).as_posix() for path in work.scratch.rglob("*") if path.is_file()}
+    assert left == {"run-1/job.sh", "run-1/logs/1.err"}
+    assert work.has_jobs
+    work.sweep()
+    assert not work.has_jobs
 
 
 def test_sweep__deletes_what_is_half_written_and_nothing_else(tmp_path):

@@ -45,7 +45,7 @@ def dataset(tmp_path_factory):
 def test_write_outputs__lists_exactly_what_it_wrote(dataset):
     made, files, _ = dataset
     # The report's own: figures, tables of clusters, methods text.
-    others = re.compile(r"figures/|_clusters\.|CITATION\.|blmm\.log")
+    others = re.compile(r"figures/|_clusters\.|CITATION\.|blmm\.log|index\.html")
     there = {path for path in made.output_dir.rglob("*") if path.is_file() and not others.search(str(path))}
     assert set(files) == there
     assert len(files) == len(set(files))
@@ -150,14 +150,15 @@ def test_write_comparison__writes_maps_and_sidecars_of_the_test(tmp_path):
     assert content["Notice"] == "swapped"
 
 
-def test_leftover_files__finds_maps_of_an_earlier_run(tmp_path):
+def test_leftover_files__finds_maps_that_no_run_wrote(tmp_path):
     made, _, results = write_all(tmp_path)
-    tables = list(made.output_dir.rglob("*_clusters.tsv"))
-    assert leftover_files(results, tables) == []
+    directories = {result.directory for result in results}
+    listed = {*made.output_dir.rglob("*_clusters.tsv"), *(path for each in results for path in each.files)}
+    assert leftover_files(directories, listed) == []
     old = results[0].directory / "contrast-old_stat-t_statmap.nii.gz"
     old.write_bytes(b"")
-    assert leftover_files(results, tables) == [old]
-    assert leftover_files(results, [old, *tables]) == []
+    assert leftover_files(directories, listed) == [old]
+    assert leftover_files(directories, {old, *listed}) == []
 
 
 @pytest.mark.parametrize(

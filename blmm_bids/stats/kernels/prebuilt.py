@@ -1,7 +1,8 @@
 """Kernels that were compiled beforehand, as in a container image, and for which processors.
 
-``BLMM_KERNEL_CACHE`` names the folder. numba refuses a cache that it cannot write to, so the folder in
-use gets links to the files of this one: what is there is loaded, what is not is compiled beside it.
+``BLMM_KERNEL_CACHE`` names the folder, as ``NUMBA_CACHE_DIR`` does where it is another user's. numba refuses
+a cache that it cannot write to, so the folder in use gets links to the files of this one: what is there is
+loaded, what is not is compiled beside it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import os
 import platform
 from contextlib import suppress
 from pathlib import Path
+
+from blmm_bids.stats.kernels.cache_folder import cache_name
 
 # What LLVM calls processors since Intel's Haswell (2013) and AMD's Excavator (2015), and what they have.
 PORTABLE_CPU = "x86-64-v3"
@@ -49,14 +52,18 @@ def link_prebuilt(folder: Path) -> None:
     Parameters
     ----------
     folder : Path
-        Existing and writable; its name tells the sources.
+        Existing and writable.
     """
-    root = os.environ.get("BLMM_KERNEL_CACHE")
-    if not root or Path(root) / folder.name == folder:
-        return
-    for source in (Path(root) / folder.name).glob("*/*"):
-        link = folder / source.parent.name / source.name
-        link.parent.mkdir(exist_ok=True, mode=0o700)
-        # There since an earlier run, or since a moment ago from another worker.
-        with suppress(FileExistsError):
-            link.symlink_to(source)
+    # What another user has compiled into a cache of several users is as good, where it may be read.
+    for root in filter(None, (os.environ.get("BLMM_KERNEL_CACHE"), os.environ.get("NUMBA_CACHE_DIR"))):
+        there = Path(root).absolute() / cache_name()
+        if there.resolve() == folder.resolve():
+            continue
+        # A disk that is full, or a folder that is closed: what is not there is compiled.
+        with suppress(OSError):
+            for source in there.glob("*/*"):
+                link = folder / source.parent.name / source.name
+                link.parent.mkdir(exist_ok=True, mode=0o700)
+                # There since an earlier run, or since a moment ago from another worker.
+                with suppress(FileExistsError):
+                    link.symlink_to(source)

@@ -66,8 +66,9 @@ def test_choose_processor__takes_the_portable_one_where_kernels_are_prebuilt(
 
 
 def test_link_prebuilt__links_what_is_of_the_same_sources_and_leaves_what_is_there(monkeypatch, tmp_path):
-    image, folder = tmp_path / "image", tmp_path / "home" / "numba-abc"
-    for name in ("numba-abc/kernels_1/f.nbi", "numba-abc/kernels_1/g.nbi", "numba-other/kernels_1/h.nbi"):
+    here = prebuilt.cache_name()
+    image, folder = tmp_path / "image", tmp_path / "home" / here
+    for name in (f"{here}/kernels_1/f.nbi", f"{here}/kernels_1/g.nbi", "numba-other/kernels_1/h.nbi"):
         (image / name).parent.mkdir(parents=True, exist_ok=True)
         (image / name).write_text("image")
     (folder / "kernels_1").mkdir(parents=True)
@@ -83,11 +84,11 @@ def test_link_prebuilt__links_what_is_of_the_same_sources_and_leaves_what_is_the
 
 
 def test_link_prebuilt__does_nothing_to_the_image_itself(monkeypatch, tmp_path):
-    (tmp_path / "numba-abc" / "kernels_1").mkdir(parents=True)
-    kernel = tmp_path / "numba-abc" / "kernels_1" / "f.nbi"
+    (tmp_path / prebuilt.cache_name() / "kernels_1").mkdir(parents=True)
+    kernel = tmp_path / prebuilt.cache_name() / "kernels_1" / "f.nbi"
     kernel.write_text("image")
     monkeypatch.setenv("BLMM_KERNEL_CACHE", str(tmp_path))
-    prebuilt.link_prebuilt(tmp_path / "numba-abc")
+    prebuilt.link_prebuilt(tmp_path / prebuilt.cache_name())
     assert not kernel.is_symlink()
 
 
