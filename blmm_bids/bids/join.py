@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from blmm_bids.bids.tables import Fault, Row, Table
 
 _SHOWN: Final = 5
+# Characters of 2019-03-01.
+_DAY: Final = 10
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def join_tables(
             column = Column(
                 table.name, name, [None] * len(images), typed.is_categorical,
                 reason=typed.reason, mixture=typed.mixture, unlisted=unlisted, mismatch=mismatch,
-                notices=(*table.notices, *([typed.notice] if typed.notice else [])),
+                notices=(*table.notices, *typed.notices),
             )  # fmt: skip
             columns.append(_joined(column, table, typed, matches, images))
     return columns, unread
@@ -183,19 +185,34 @@ def _joined(
     images: Sequence[BidsFile],
 ) -> Column:
     suspects: dict[int, tuple[str, str]] = {}
+    n_earliest = 0
     for image, rows in enumerate(matches):
         filled = [index for index in rows if typed.values[index] is not None]
         if filled:
             value = typed.values[filled[0]]
             other = next((index for index in filled if typed.values[index] != value), None)
-            if other is not None:
+            if other is not None and typed.reason == "dates":
+                value = _earliest([str(typed.values[index]) for index in filled])
+                n_earliest += value is not None
+            if other is not None and (value is None or typed.reason != "dates"):
                 error = DataError(_conflict(column.name, table, typed, (filled[0], other), images[image]))
                 return replace(column, fault=error)
             column.values[image] = value
         doubtful = next((index for index in filled or rows if index in typed.suspects), None)
         if doubtful is not None:
             suspects[image] = typed.suspects[doubtful]
-    return replace(column, suspects=suspects)
+    notices = column.notices
+    if n_earliest:
+        notices += (
+            f"'{column.name}' in {table.name}: {n_earliest} images have several times of one day, of which "
+            "the earliest is taken",
+        )
+    return replace(column, suspects=suspects, notices=notices)
+
+
+def _earliest(moments: Sequence[str]) -> str | None:
+    """First of the moments of one day, as of a session's runs; None where they are of several days."""
+    return min(moments) if len({moment[:_DAY] for moment in moments}) == 1 else None
 
 
 def _conflict(name: str, table: Table, typed: Values, rows: tuple[int, int], image: BidsFile) -> str:

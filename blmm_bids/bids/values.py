@@ -64,8 +64,8 @@ class Values:
         name that the model has for the column is to be put for ``{name}``.
     suspects : mapping of int to (str, str)
         Lines with a word that looks like a missing value -> the word, and what to say of it.
-    notice : str
-        Which words were read as missing, and how often; empty where ``n/a`` alone.
+    notices : tuple of str
+        Which words were read as missing, and how often, ``n/a`` aside; labels that differ in capitals alone.
     """
 
     values: list[float | str | None]
@@ -73,7 +73,7 @@ class Values:
     reason: str
     mixture: str = ""
     suspects: Mapping[int, tuple[str, str]] = field(default_factory=dict)
-    notice: str = ""
+    notices: tuple[str, ...] = ()
 
 
 def read_values(cells: Cells, about: Description, rules: WordRules) -> Values:
@@ -110,7 +110,10 @@ def read_values(cells: Cells, about: Description, rules: WordRules) -> Values:
         if text is not None and text in suspects
     }
     values = [typed.get(text) for text in cells.texts]
-    return Values(values, is_categorical, reason, mixture, doubtful, _notice(cells, missing, counts))
+    notices = _notices(cells, missing, counts)
+    if reason == "text":
+        notices += _alike_notices(cells, filled)
+    return Values(values, is_categorical, reason, mixture, doubtful, notices)
 
 
 def _why_missing(word: str, about: Description, rules: WordRules) -> str | None:
@@ -197,14 +200,27 @@ def _said(cells: Cells, word: str, count: int, about: Description) -> str:
     )
 
 
-def _notice(cells: Cells, missing: Mapping[str, str], counts: Mapping[str, int]) -> str:
+def _notices(cells: Cells, missing: Mapping[str, str], counts: Mapping[str, int]) -> tuple[str, ...]:
     told = {word: why for word, why in missing.items() if why}
     if not told:
-        return ""
+        return ()
     shown = ", ".join(f"{_quoted(word)} ({counts[word]})" for word in list(told)[:_SHOWN])
     more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
     reasons = "; ".join(dict.fromkeys(told.values()))
-    return f"'{cells.name}' in {cells.table}: {shown}{more} read as missing ({reasons})"
+    return (f"'{cells.name}' in {cells.table}: {shown}{more} read as missing ({reasons})",)
+
+
+def _alike_notices(cells: Cells, labels: Sequence[str]) -> tuple[str, ...]:
+    spellings: dict[str, list[str]] = {}
+    for each in labels:
+        spellings.setdefault(" ".join(each.casefold().split()), []).append(each)
+    alike = [" and ".join(map(_quoted, found)) for found in spellings.values() if len(found) > 1]
+    if not alike:
+        return ()
+    return (
+        f"'{cells.name}' in {cells.table} has labels that differ in capitals or blanks alone, and count as "
+        f"different levels: {', '.join(alike[:_SHOWN])}",
+    )
 
 
 def _quoted(word: str) -> str:

@@ -235,6 +235,33 @@ def test_join_tables__numbers_that_look_like_codes_are_suspects(tmp_path, cells,
     assert column.values[2] in {float(cells[1]), cells[1]}
 
 
+@pytest.mark.parametrize(
+    ("second", "value"),
+    [
+        ("2019-03-01T09:10:00", "2019-03-01T09:00:00"),
+        ("2019-03-02T09:10:00", None),
+        ("n/a", "2019-03-01T09:00:00"),
+    ],
+)
+def test_join_tables__times_of_one_day_are_its_first(tmp_path, second, value):
+    write_tsv(
+        tmp_path / "sub-01" / "ses-2" / "sub-01_ses-2_scans.tsv",
+        "filename acq_time",
+        f"func/sub-01_ses-2_task-x_run-2_bold.nii.gz {second}",
+        "func/sub-01_ses-2_task-x_run-1_bold.nii.gz 2019-03-01T09:00:00",
+    )
+    (column,) = joined(tmp_path)[0].values()
+    assert column.values[1] == value
+    assert (column.fault is None) is (value is not None)
+    assert ("1 images have several times of one day" in "".join(column.notices)) is ("03-01" in second)
+
+
+def test_join_tables__says_which_labels_differ_in_capitals_alone(tmp_path):
+    notices = people(tmp_path, "F", "f", "M", "New York", "New  york").notices
+    assert "different levels: 'F' and 'f', 'New York' and 'New  york'" in "".join(notices)
+    assert people(tmp_path, "F", "M").notices == ()
+
+
 def test_join_tables__a_broken_sidecar_concerns_all_files_that_it_describes(tmp_path):
     for label in ("01", "09"):
         write_tsv(tmp_path / f"sub-{label}" / f"sub-{label}_sessions.tsv", "session_id time", "ses-1 4")
