@@ -38,7 +38,7 @@ MAX_TERMS = 2_000
 
 _STAND_IN = re.compile(r"\bf(\d+)_\b")
 MAX_COLUMNS = 200
-"""Most columns of a matrix: a voxel's work grows with their cube, the maps of covariances with their square."""
+"""Most columns of a matrix: work grows with their cube, the maps of covariances with their square."""
 
 # Of the private use area, since a stand-in lies among levels' labels in formulaic's names of columns.
 _LOOKED_UP = re.compile("\ue000(\\d+)\ue001")
