@@ -26,6 +26,7 @@ from blmm_bids.design.columns import (
 from blmm_bids.design.contrasts import build_contrasts
 from blmm_bids.design.faults import TableFaults
 from blmm_bids.design.formula import INTERCEPT, ModelMatrix, ParsedFormula, model_matrix, parse_formula
+from blmm_bids.design.inside import check_inside
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.design.transforms import apply_instructions
 from blmm_bids.errors import DataError, ModelSpecError
@@ -310,7 +311,7 @@ def _check(
     warnings = checks.check_variables(fitted.variables, covariates, has_intercept=INTERCEPT in matrix.columns)
     checks.check_fixed(matrix)
     warnings += checks.check_terms(terms, len(fitted.rows), safe_mode=node.options.safe_mode)
-    warnings += checks.check_inside(matrix, terms)
+    warnings += check_inside(matrix, terms)
     groups = [bar.group_names for bar, _ in parts.bars]
     warnings += checks.lone_level_warnings(fitted.variables, covariates, groups)
     warnings += checks.unsplit_warnings(fitted.variables, covariates, parts.fixed.splits, groups)
