@@ -32,6 +32,7 @@ from blmm_bids.design.formula import (
     model_matrix,
     parse_formula,
 )
+from blmm_bids.design.inside import check_inside
 from blmm_bids.design.label_like import label_like_warnings
 from blmm_bids.design.references import checked_references, reference_of
 from blmm_bids.design.spec import NodeSpec
@@ -370,7 +371,7 @@ def _check(
     warnings = checks.check_variables(fitted.variables, covariates, has_intercept=INTERCEPT in matrix.columns)
     checks.check_fixed(matrix)
     warnings += checks.check_terms(terms, len(fitted.rows), safe_mode=node.options.safe_mode)
-    warnings += checks.check_inside(matrix, terms)
+    warnings += check_inside(matrix, terms)
     groups = [bar.group_names for bar, _ in parts.bars]
     warnings += checks.lone_level_warnings(fitted.variables, covariates, groups)
     warnings += checks.unsplit_warnings(fitted.variables, covariates, parts.fixed.splits, groups)

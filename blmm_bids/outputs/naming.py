@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from blmm_bids.bids.names import SHORT_NAME, build_name, long_name, to_label
 from blmm_bids.errors import ModelSpecError
-from blmm_bids.outputs.registry import OutputOptions, Quantity, Scope, quantities_of
+from blmm_bids.outputs.registry import (
+    DATA_UNITS,
+    NO_UNITS,
+    SLOPE_UNITS,
+    OutputOptions,
+    Quantity,
+    Scope,
+    quantities_of,
+)
 from blmm_bids.stats.model import Contrast, RandomTerm
 
 # Entities that the outputs' own names need, and those that make no sense in the name of a group's map.
@@ -239,7 +247,18 @@ def _vech_maps(
             entries = {"RandomEffect": {"Factor": group, "Effects": list(pair)}}
             subject = f"random effects '{pair[0]}' and '{pair[1]}' of '{group}'"
             entities = {**stem, "param": label}
-            yield _spec(quantity, entities, quantity.key, column, subject=subject, names=entries)
+            yield _spec(
+                _in_units(quantity, pair), entities, quantity.key, column, subject=subject, names=entries
+            )
+
+
+def _in_units(quantity: Quantity, pair: tuple[str, str]) -> Quantity:
+    """Give a standard deviation and a correlation the units of each."""
+    if quantity.name != "varcorr":
+        return quantity
+    if pair[0] != pair[1]:
+        return replace(quantity, units=NO_UNITS)
+    return replace(quantity, units=DATA_UNITS if pair[0] == "Intercept" else SLOPE_UNITS)
 
 
 def _mode_maps(

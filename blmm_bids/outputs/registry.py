@@ -172,7 +172,7 @@ _FIT_QUANTITIES = (
     Quantity(
         "varcorr", Scope.VECH, "varcorr",
         "Random effects as standard deviations (an effect with itself) and correlations (two effects).",
-        level="full", intent="estimate",
+        units=SLOPE_UNITS + "; correlations dimensionless", level="full", intent="estimate",
     ),
     Quantity(
         "icc", Scope.FACTOR, "icc",

@@ -28,7 +28,10 @@ class Strata:
     grams : (stratum, fixef, fixef)
         ``Q'U U'Q``, U an orthonormal basis of a stratum's columns of Z.
     df : (stratum,)
-        Levels less the fixed effects that are constant within them (as multiples of the effect).
+        Levels less the fixed effects that are constant within them (as multiples of the effect), and less the
+        df of coarser strata.
+    coarser : (stratum, stratum) bool
+        Whether the second's columns of Z are in the span of the first's: sites, of subjects nested in them.
     residual_df : float
         At least this many images are left to the residual.
     obs, starts : tuple of IntArray
@@ -42,6 +45,7 @@ class Strata:
 
     grams: FloatArray
     df: FloatArray
+    coarser: NDArray[np.bool_]
     residual_df: float
     obs: tuple[IntArray, ...]
     starts: tuple[IntArray, ...]
@@ -67,10 +71,11 @@ class Strata:
         # Each image takes one from the rank of [X Z] at most.
         bounds -= (self.n_obs - n_obs)[:, None]
         partly = np.flatnonzero(n_obs < self.n_obs)
-        if partly.size:
+        if partly.size and self.df.size:
             n_fixef = self.grams.shape[1]
-            for k, n_levels in enumerate(self.levels_present(~np.isnan(y[partly]))):
-                bounds[partly, k] = np.maximum(bounds[partly, k], n_levels - n_fixef)
+            n_levels = np.stack([*self.levels_present(~np.isnan(y[partly]))], axis=1)
+            left = n_levels - n_fixef - n_levels @ self.coarser.T
+            bounds[partly, :-1] = np.maximum(bounds[partly, :-1], left)
         return np.maximum(bounds, 1.0)
 
     def levels_present(self, present: NDArray[np.bool_]) -> list[IntArray]:
@@ -131,15 +136,35 @@ def make_strata(q_basis: FloatArray, terms: Sequence[RandomTerm]) -> Strata:
             all_obs.append(obs)
             all_starts.append(starts)
     n_obs, n_fixef = q_basis.shape
+    coarser = _coarser([(term.refs, effect) for term in terms for effect in term.effects.T])
+    df = np.array(dfs)
+    # From the coarsest on, each is without what lies in it.
+    for k in np.argsort(df, kind="stable"):
+        df[k] -= df[coarser[k]].sum()
     return Strata(
         grams=np.array(grams).reshape(-1, n_fixef, n_fixef),
-        df=np.array(dfs),
-        residual_df=n_obs - n_fixef - sum(dfs),
+        df=df,
+        coarser=coarser,
+        residual_df=float(n_obs - n_fixef - df.sum()),
         obs=tuple(all_obs),
         starts=tuple(all_starts),
         n_obs=n_obs,
         metric=_metric(q_basis, terms),
     )
+
+
+def _coarser(strata: Sequence[tuple[IntArray, FloatArray]]) -> NDArray[np.bool_]:
+    """Which strata lie in the span of which; see `Strata.coarser`."""
+    coarser = np.zeros((len(strata), len(strata)), dtype=bool)
+    for i, (refs, effect) in enumerate(strata):
+        square = np.bincount(refs, effect**2)
+        for j, (others, column) in enumerate(strata):
+            if others is refs or others.max() >= refs.max():
+                continue
+            is_nested = np.unique(np.stack([refs, others]), axis=1).shape[1] == np.unique(refs).size
+            inside = np.bincount(refs, effect * column) ** 2 / np.where(square > 0, square, 1.0)
+            coarser[i, j] = is_nested and inside.sum() > (1.0 - SAME_SPACE) * (column**2).sum()
+    return coarser
 
 
 def _metric(q_basis: FloatArray, terms: Sequence[RandomTerm]) -> FloatArray:

@@ -80,6 +80,18 @@ def test_list_maps__names_every_map_as_the_contract_does():
     assert found == [stem + name for name in wanted]
 
 
+def test_list_maps__varcorr_has_the_units_of_deviations_and_of_correlations():
+    model = design()
+    maps = list_maps({}, model.fixef_names, model.terms, (), FULL)
+    effects = {tuple(s.names["RandomEffect"]["Effects"]): s for s in maps if s.quantity.name == "varcorr"}
+    units = {pair: spec.quantity.units for pair, spec in effects.items()}
+    assert units == {
+        ("Intercept", "Intercept"): "units of the input images",
+        ("Intercept", "age"): "dimensionless",
+        ("age", "age"): "units of the input images per unit of the regressor",
+    }
+
+
 def test_list_maps__leaves_the_contrast_out_without_an_input_contrast():
     found = names_of({"task": "n"}, design(), [Contrast("age", np.array([[0.0, 1, 0]]), "t")])
     assert "task-n_stat-sigma2_statmap" in found

@@ -138,15 +138,16 @@ def containment_df(design, L):
     """Fewest df among the strata that the least-squares estimate of L rests on, else the residual's."""
     X, rank = design.X, np.linalg.matrix_rank
     estimate = X @ np.linalg.solve(X.T @ X, L.T)
-    left, lowest = len(X) - X.shape[1], np.inf
+    columns = []
     for term in design.terms:
         for effect in term.effects.T:
-            Z = np.zeros((len(X), term.n_levels))
-            Z[np.arange(len(X)), term.refs] = effect
-            df = rank(np.hstack([X, Z])) - X.shape[1]
-            left -= df
-            if np.abs(Z.T @ estimate).max() > 1e-8:
-                lowest = min(lowest, df)
+            columns.append((term.refs[:, None] == np.arange(term.n_levels)) * effect[:, None])
+    left, lowest = len(X) - rank(np.hstack([X, *columns])), np.inf
+    for Z in columns:
+        within = [W for W in columns if rank(W) < rank(Z) == rank(np.hstack([Z, W]))]
+        df = rank(np.hstack([X, *within, Z])) - rank(np.hstack([X, *within]))
+        if np.abs(Z.T @ estimate).max() > 1e-8:
+            lowest = min(lowest, df)
     return max(lowest if np.isfinite(lowest) else left, 1)
 
 

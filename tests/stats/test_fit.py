@@ -44,6 +44,10 @@ MANY_ITERATIONS = 300
 NAMES = [field.name for field in fields(Fit) if field.name != "plan"]
 
 
+def part_of(fit, voxels):
+    return Fit(plan=fit.plan, **{name: getattr(fit, name)[voxels] for name in NAMES})
+
+
 def fit_design(design, Y, **options):
     return fit_voxels(make_plan(design), np.atleast_2d(Y), FitOptions(**options))
 
@@ -246,7 +250,7 @@ def assert_equal_to_fits_of_the_rest(design, Y):
     for v, y in enumerate(Y):
         keep = np.isfinite(y)
         alone = fit_design(subset(design, keep), y[keep])
-        one = Fit(plan=whole.plan, **{name: getattr(whole, name)[v : v + 1] for name in NAMES})
+        one = part_of(whole, slice(v, v + 1))
         assert one.status[0] == alone.status[0]
         assert_same_estimates(alone, one)
 
@@ -321,14 +325,9 @@ def test_fit_voxels__any_split_into_blocks_gives_the_same_bits(seed):
     assert_same_bits(whole, glued)
     row = int(rng.integers(len(Y)))
     alone = fit_voxels(plan, Y[row : row + 1], options)
-    assert_same_bits(
-        Fit(plan=whole.plan, **{name: getattr(whole, name)[row : row + 1] for name in NAMES}), alone
-    )
+    assert_same_bits(part_of(whole, slice(row, row + 1)), alone)
     order = rng.permutation(len(Y))
-    assert_same_bits(
-        Fit(plan=plan, **{name: getattr(whole, name)[order] for name in NAMES}),
-        fit_voxels(plan, Y[order], options),
-    )
+    assert_same_bits(part_of(whole, order), fit_voxels(plan, Y[order], options))
 
 
 @EXAMPLES
@@ -444,9 +443,7 @@ def test_fit_voxels__says_how_a_voxel_ended(y, wanted, dtype):
     assert np.isfinite(fit.beta[1]).all() == Status(int(fit.status[1])).is_fitted
     alone = fit_design(status_design(), Y[:1])
     for row in (0, 2):
-        assert_same_bits(
-            Fit(plan=fit.plan, **{name: getattr(fit, name)[row : row + 1] for name in NAMES}), alone
-        )
+        assert_same_bits(part_of(fit, slice(row, row + 1)), alone)
     if not Status(int(fit.status[1])).is_fitted:
         for name in ("beta", "vcov", "sigma2", "D", "loglik", "resms", "eta_cov", "vcov_grad"):
             assert np.isnan(getattr(fit, name)[1]).all(), name

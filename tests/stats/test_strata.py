@@ -42,6 +42,10 @@ def floor(design, *rows):
         # Five levels' images at the same times: time rests on no level.
         (make_design(np.column_stack([np.ones(20), np.tile([-1.0, 1.0], 10)]),
                      make_term("g", np.repeat(np.arange(5), 4), np.ones(20))), [0, 1], 20 - 2 - 4),
+        # Twelve subjects in three sites, group varies between subjects within sites.
+        (make_design(np.column_stack([np.ones(48), np.repeat(np.arange(12) >= 6, 4)]),
+                     make_term("subject", np.repeat(np.arange(12), 4), np.ones(48)),
+                     make_term("site", np.repeat(np.arange(12) % 3, 4), np.ones(48))), [0, 1], 12 - 3 - 1),
     ],
 )  # fmt: skip
 def test_floor_of__is_levels_less_what_is_constant_within_them(design, row, wanted):
