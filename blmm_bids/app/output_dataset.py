@@ -66,13 +66,23 @@ def check_places(settings: Settings) -> None:
     database = settings.dataset.database_dir
     if database is not None and not database.exists():
         check_apart(database.absolute(), "--bids-database-dir", inputs)
+    try:
+        _check_content(output_dir)
+        if work_dir.is_relative_to(output_dir) and work_dir != output_dir:
+            check_links(output_dir, [work_dir.relative_to(output_dir).parts[0]])
+    except OSError as error:
+        msg = f"OUTPUT_DIR {output_dir} cannot be written: {error.strerror or error}; name another one"
+        raise OutputError(msg) from error
+
+
+def _check_content(output_dir: Path) -> None:
     check_ours(output_dir)
     check_links(output_dir)
-    if work_dir.is_relative_to(output_dir) and work_dir != output_dir:
-        check_links(output_dir, [work_dir.relative_to(output_dir).parts[0]])
     if not is_ours(output_dir) and foreign_files(output_dir, [RESULTS_FILE]):
-        path = output_dir / RESULTS_FILE
-        msg = f"{path} is not of this software and would be replaced; take another OUTPUT_DIR"
+        msg = (
+            f"{output_dir / RESULTS_FILE} is not of this software and would be replaced; take another "
+            "OUTPUT_DIR"
+        )
         raise OutputError(msg)
 
 
