@@ -20,11 +20,10 @@ from blmm_bids.app.directories import opened_directories, places_of
 from blmm_bids.app.disk import announce_series, check_working_files
 from blmm_bids.app.inputs import plan_fits
 from blmm_bids.app.missing import least_images, missing_rule, say_zeros
-from blmm_bids.app.output_dataset import OutputDataset, check_places, find_neighbours
+from blmm_bids.app.output_dataset import OutputDataset, check_places, close_run, find_neighbours
 from blmm_bids.app.peaks import keep_peaks
 from blmm_bids.app.pooling import check_pooling
 from blmm_bids.app.summary import (
-    show_summary,
     show_units,
     show_workers,
     write_dry_run,
@@ -43,12 +42,11 @@ from blmm_bids.images.grid import Grid, read_grid
 from blmm_bids.images.masks import read_mask, template_mask
 from blmm_bids.outputs.changes import FitRecord, load_records
 from blmm_bids.outputs.description import Neighbours, distinct_sources
-from blmm_bids.outputs.records import RunOutputs, UnitOutputs, UnitResult
+from blmm_bids.outputs.records import RunOutputs, UnitOutputs
 from blmm_bids.outputs.registry import OutputOptions
 from blmm_bids.outputs.stored import software_versions
 from blmm_bids.outputs.workdir import WorkDir, scratch_dir
 from blmm_bids.outputs.write import check_names, write_unit
-from blmm_bids.report.page import write_reports
 from blmm_bids.stages import (
     Prepared,
     Problem,
@@ -182,7 +180,7 @@ def _run(settings: Settings, work_dir: WorkDir | None, started: float) -> int:
         for path in compared or []:
             dataset.share(path.parent, [path])
     # 4. What describes all of them.
-    _finish(dataset, [unit.result for unit in finished], started, failures, troubles)
+    close_run(dataset, [unit.result for unit in finished], started, failures, troubles)
     if settings.work.clean and not failures:
         work_dir.remove([unit.title for unit in units])
     for failure in failures:
@@ -374,23 +372,3 @@ def _unit_outputs(
         notes=unit.notes,
         warnings=tuple(map(places_of(settings).hide, (*unit.built.notices, *unit.built.warnings, *warnings))),
     )
-
-
-def _finish(
-    dataset: OutputDataset,
-    results: list[UnitResult],
-    started: float,
-    failures: list[str],
-    troubles: Troubles,
-) -> None:
-    """Texts and pages that need all results, and the closing lines."""
-    if not results:
-        return
-    root, elapsed = dataset.run.output_dir, time.monotonic() - started
-    dataset.store(results, elapsed)
-    pages: list[Path] = []
-    for directory in dict.fromkeys(result.directory.name for result in results):
-        written = troubles.spare(f"report of {directory}", lambda d=directory: write_reports(root, None, [d]))  # type: ignore[misc]
-        pages += written or []
-    dataset.finish(results, [*failures, *troubles.texts])
-    show_summary(root, results, list(dict.fromkeys(pages)), time.monotonic() - started)

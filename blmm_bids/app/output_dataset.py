@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blmm_bids.app.summary import show_summary
+from blmm_bids.app.troubles import Troubles
 from blmm_bids.bids.names import to_label
 from blmm_bids.config.settings import Settings
 from blmm_bids.errors import OutputError
@@ -32,6 +35,7 @@ from blmm_bids.outputs.ownership import (
 from blmm_bids.outputs.results_file import RESULTS_FILE, store_results
 from blmm_bids.outputs.standing import Standing, keys_replaced, standings
 from blmm_bids.outputs.write import leftover_files, planned_files
+from blmm_bids.report.page import write_reports
 from blmm_bids.stages import prepare, result_record
 from blmm_bids.stats.model import Contrast
 
@@ -62,13 +66,23 @@ def check_places(settings: Settings) -> None:
     database = settings.dataset.database_dir
     if database is not None and not database.exists():
         check_apart(database.absolute(), "--bids-database-dir", inputs)
+    try:
+        _check_content(output_dir)
+        if work_dir.is_relative_to(output_dir) and work_dir != output_dir:
+            check_links(output_dir, [work_dir.relative_to(output_dir).parts[0]])
+    except OSError as error:
+        msg = f"OUTPUT_DIR {output_dir} cannot be written: {error.strerror or error}; name another one"
+        raise OutputError(msg) from error
+
+
+def _check_content(output_dir: Path) -> None:
     check_ours(output_dir)
     check_links(output_dir)
-    if work_dir.is_relative_to(output_dir) and work_dir != output_dir:
-        check_links(output_dir, [work_dir.relative_to(output_dir).parts[0]])
     if not is_ours(output_dir) and foreign_files(output_dir, [RESULTS_FILE]):
-        path = output_dir / RESULTS_FILE
-        msg = f"{path} is not of this software and would be replaced; take another OUTPUT_DIR"
+        msg = (
+            f"{output_dir / RESULTS_FILE} is not of this software and would be replaced; take another "
+            "OUTPUT_DIR"
+        )
         raise OutputError(msg)
 
 
@@ -247,6 +261,29 @@ class OutputDataset:
         listed = {root / name for name in self.manifest.listing.all_files}
         for path in leftover_files({result.directory for result in results}, listed):
             LOGGER.warning("%s is not of these results: no run of this software wrote it", path)
+
+
+def close_run(
+    dataset: OutputDataset,
+    results: Sequence[UnitResult],
+    started: float,
+    failures: Iterable[str],
+    troubles: Troubles,
+) -> None:
+    """Write texts and pages that need all results, and log the closing lines."""
+    if not results:
+        return
+    root = dataset.run.output_dir
+    dataset.store(results, time.monotonic() - started)
+    pages: list[Path] = []
+    for directory in dict.fromkeys(result.directory.name for result in results):
+        written = troubles.spare(
+            f"report of {directory}",
+            lambda d=directory: write_reports(root, None, [d]),  # type: ignore[misc]
+        )
+        pages += written or []
+    dataset.finish(results, [*failures, *troubles.texts])
+    show_summary(root, results, pages, time.monotonic() - started)
 
 
 def _entry(run: RunOutputs, unit: Unit, outputs: UnitOutputs, others: Sequence[UnitOutputs]) -> FitEntry:
