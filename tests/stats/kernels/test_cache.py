@@ -12,6 +12,7 @@ import pytest
 
 from blmm_bids.stats.kernels import cache_folder
 from blmm_bids.stats.kernels.cache_folder import cache_name, find_cache_folder, say_where, settled_cache
+from tests.datasets import longitudinal
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 OTHER = 23456
@@ -229,3 +230,20 @@ def test_fit__reads_what_another_user_has_compiled(cache):
     assert (total, misses) == (expected, 0)
     assert "not in" in said
     assert "is not writable" in said
+
+
+@pytest.mark.parametrize("n_procs", ["1", "2"])
+def test_app__says_once_where_kernels_are_kept(tmp_path, n_procs):
+    data = longitudinal(tmp_path / "data")
+    (tmp_path / "home").write_text("")
+    variables = {name: value for name, value in os.environ.items() if name != cache_folder.CACHE_FOLDER}
+    arguments = [str(data), str(tmp_path / "out"), "group", "--formula", "1 + time + (1 | subject)"]
+    done = subprocess.run(
+        [sys.executable, "-m", "blmm_bids", *arguments, "--nprocs", n_procs],
+        env={**variables, "NUMBA_CACHE_DIR": str(tmp_path / "home"), "PYTHONPATH": str(CHECKOUT),
+             "XDG_CACHE_HOME": os.environ["NUMBA_CACHE_DIR"]},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("compiled kernels are kept in ") == 1
+    assert "Not a directory" in done.stderr
