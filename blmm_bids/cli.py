@@ -283,8 +283,10 @@ def _run_app(arguments: list[str]) -> int:
     is_report = args.reports_only or args.boilerplate_only
     with nullcontext() if is_report or args.dry_run else early_workers(args, args.cluster):
         from blmm_bids.app.terminal import set_up_logging
+        from blmm_bids.stats.kernels.cache_folder import say_where
 
         set_up_logging(args.verbose, quiet=args.quiet)
+        say_where()
         if is_report:
             return rebuild_reports(args)
         settings = _settings(args, tuple(arguments))
@@ -383,8 +385,10 @@ def _run_fit(arguments: list[str]) -> int:
         from blmm_bids.app.reference import run_reference
         from blmm_bids.app.terminal import set_up_logging
         from blmm_bids.config.settings import MaskOptions
+        from blmm_bids.stats.kernels.cache_folder import say_where
 
         set_up_logging(args.verbose, quiet=args.quiet)
+        say_where()
         grids = MaskOptions(resample_mask=args.resample_mask, affine_tolerance=args.affine_tolerance)
         return run_reference(args.config, cluster_options(args, "local"), grids, args.work_dir)
 

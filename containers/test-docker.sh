@@ -18,7 +18,9 @@ if [ -z "${IMAGE:-}" ]; then
 fi
 
 # Nobody in particular, who may write to OUT and to /tmp alone.
-mkdir -m 777 "$WORK/out" "$WORK/tmp"
+mkdir -m 777 "$WORK/out"
+# As /tmp is everywhere: where others could rename what is in it, no kernel is kept.
+mkdir -m 1777 "$WORK/tmp"
 locked=("${run[@]}" --network none --read-only --user 1234:1234 -e HOME=/nowhere
     -v "$DATASET:/data:ro" -v "$MODEL:/model.json:ro")
 

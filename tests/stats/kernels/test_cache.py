@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import pytest
 
 from blmm_bids.stats.kernels import cache_folder
 from blmm_bids.stats.kernels.cache_folder import cache_name, find_cache_folder, say_where, settled_cache
+from tests.datasets import longitudinal
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 OTHER = 23456
@@ -169,12 +171,17 @@ print(float(np.sum(fit.loglik)), sum(evaluate.stats.cache_misses.values()))
 """
 
 
-def fit(cache, **user):
+# As another user, who can still read what this Python consists of.
+AS_OTHER = ["setpriv", "--reuid", str(OTHER), "--regid", str(OTHER), "--clear-groups"]
+AS_OTHER += ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
+
+
+def fit(cache, *before, **more):
     variables = {name: value for name, value in os.environ.items() if name != cache_folder.CACHE_FOLDER}
     done = subprocess.run(
-        [sys.executable, "-c", FIT],
-        env={**variables, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(CHECKOUT)},
-        capture_output=True, text=True, check=False, timeout=300, cwd="/", **user,
+        [*before, sys.executable, "-c", FIT],
+        env={**variables, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(CHECKOUT), **more},
+        capture_output=True, text=True, check=False, timeout=300, cwd="/",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     total, misses = done.stdout.split()
@@ -214,18 +221,31 @@ def test_fit__compiles_damaged_kernels_anew(cache, fault):
 
 
 @as_root
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="wanted setpriv, of util-linux")
 def test_fit__reads_what_another_user_has_compiled(cache):
     """Of a shared folder that this user cannot write to: nothing is compiled, and nothing fails."""
     folder, expected = cache
     with tempfile.TemporaryDirectory() as home:
         os.chown(home, OTHER, OTHER)
-        before = os.environ["HOME"]
-        os.environ["HOME"] = home
-        try:
-            total, misses, said = fit(folder, user=OTHER, group=OTHER)
-        finally:
-            os.environ["HOME"] = before
+        total, misses, said = fit(folder, *AS_OTHER, HOME=home)
         assert list(Path(home).rglob("*.nbi"))
     assert (total, misses) == (expected, 0)
     assert "not in" in said
     assert "is not writable" in said
+
+
+@pytest.mark.parametrize("n_procs", ["1", "2"])
+def test_app__says_once_where_kernels_are_kept(tmp_path, n_procs):
+    data = longitudinal(tmp_path / "data")
+    (tmp_path / "home").write_text("")
+    variables = {name: value for name, value in os.environ.items() if name != cache_folder.CACHE_FOLDER}
+    arguments = [str(data), str(tmp_path / "out"), "group", "--formula", "1 + time + (1 | subject)"]
+    done = subprocess.run(
+        [sys.executable, "-m", "blmm_bids", *arguments, "--nprocs", n_procs],
+        env={**variables, "NUMBA_CACHE_DIR": str(tmp_path / "home"), "PYTHONPATH": str(CHECKOUT),
+             "XDG_CACHE_HOME": os.environ["NUMBA_CACHE_DIR"]},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("compiled kernels are kept in ") == 1
+    assert "Not a directory" in done.stderr
