@@ -59,7 +59,10 @@ def check_places(settings: Settings) -> None:
         Names the directory, and one to take instead.
     """
     output_dir, work_dir = settings.output_dir, settings.work.work_dir
-    inputs = {"BIDS_DIR": settings.dataset.bids_dir}
+    bids_dir = settings.dataset.bids_dir
+    # A folder of images that a table lists is no dataset: outputs may have a folder of their own in it.
+    is_plain = settings.dataset.images_tsv is not None and not (bids_dir / DESCRIPTION).exists()
+    inputs = {} if is_plain and output_dir.resolve() != bids_dir.resolve() else {"BIDS_DIR": bids_dir}
     inputs |= {f"the dataset of --derivatives {path}": path for _, path in settings.dataset.derivatives}
     check_apart(output_dir, "OUTPUT_DIR", inputs)
     check_apart(work_dir, "--work-dir", inputs)
