@@ -179,8 +179,9 @@ def _run(settings: Settings, work_dir: WorkDir | None, started: float) -> int:
         )
         for path in compared or []:
             dataset.share(path.parent, [path])
+        usage = runner.usage()
     # 4. What describes all of them.
-    close_run(dataset, [unit.result for unit in finished], started, failures, troubles)
+    close_run(dataset, [unit.result for unit in finished], started, usage, failures, troubles)
     if settings.work.clean and not failures:
         work_dir.remove([unit.title for unit in units])
     for failure in failures:

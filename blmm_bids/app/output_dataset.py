@@ -14,6 +14,7 @@ import numpy as np
 from blmm_bids.app.summary import show_summary
 from blmm_bids.app.troubles import Troubles
 from blmm_bids.bids.names import to_label
+from blmm_bids.cluster import process_usage, total_usage
 from blmm_bids.config.settings import Settings
 from blmm_bids.errors import OutputError
 from blmm_bids.outputs.description import (
@@ -41,7 +42,7 @@ from blmm_bids.stats.model import Contrast
 
 if TYPE_CHECKING:
     from blmm_bids.app.bids_app import Unit
-    from blmm_bids.cluster import Runner
+    from blmm_bids.cluster import Runner, Usage
     from blmm_bids.outputs.records import RunOutputs, UnitOutputs, UnitResult
 
 LOGGER = logging.getLogger(__name__)
@@ -270,6 +271,7 @@ def close_run(
     dataset: OutputDataset,
     results: Sequence[UnitResult],
     started: float,
+    usage: Usage,
     failures: Iterable[str],
     troubles: Troubles,
 ) -> None:
@@ -286,7 +288,8 @@ def close_run(
         )
         pages += written or []
     dataset.finish(results, [*failures, *troubles.texts])
-    show_summary(root, results, pages, time.monotonic() - started)
+    taken = total_usage([usage, process_usage()])
+    show_summary(root, results, pages, time.monotonic() - started, taken)
 
 
 def _entry(run: RunOutputs, unit: Unit, outputs: UnitOutputs, others: Sequence[UnitOutputs]) -> FitEntry:

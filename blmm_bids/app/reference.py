@@ -9,7 +9,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from blmm_bids.cluster import ClusterOptions, open_cluster, total_memory
+from blmm_bids.app.summary import usage_text
+from blmm_bids.cluster import (
+    ClusterOptions,
+    Usage,
+    open_cluster,
+    process_usage,
+    total_memory,
+    total_usage,
+)
 from blmm_bids.config.reference import ReferenceConfig, read_reference_config
 from blmm_bids.config.reference_design import build_contrasts, load_design
 from blmm_bids.config.settings import MaskOptions
@@ -61,11 +69,12 @@ def run_reference(path: Path, cluster: ClusterOptions, grids: MaskOptions, work_
         work = WorkDir.open(work_dir.absolute() if work_dir else config.outdir / WORK_DIR)
         stack.enter_context(work.locked())
         work.sweep(keep_jobs=True)
-        _fit(config, problem, grids.affine_tolerance, cluster, work)
+        usage = _fit(config, problem, grids.affine_tolerance, cluster, work)
         work.sweep()
         if work_dir is None:
             work.remove([TITLE])
-    LOGGER.info("done in %.1f s; maps: %s", time.monotonic() - started, config.outdir)
+    taken = usage_text(total_usage([usage, process_usage()]))
+    LOGGER.info("done in %.1f s; %s; maps: %s", time.monotonic() - started, taken, config.outdir)
     return 0
 
 
@@ -75,7 +84,7 @@ def _fit(
     affine_tolerance: float,
     cluster: ClusterOptions,
     work: WorkDir,
-) -> None:
+) -> Usage:
     earlier = load_records(work.path).get(TITLE)
     options = _cluster(config, cluster)
     with open_cluster(replace(options, paths=(*options.paths, work.path)), work.scratch) as runner:
@@ -98,6 +107,7 @@ def _fit(
         write_reference_outputs(
             config, problem.design, problem.contrasts, prepared.checked.grid, fitted.voxels, fitted.blocks()
         )
+        return runner.usage()
 
 
 def _problem(config: ReferenceConfig, grids: MaskOptions) -> Problem:

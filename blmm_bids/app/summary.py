@@ -17,7 +17,7 @@ from blmm_bids.stats.model import Status
 
 if TYPE_CHECKING:
     from blmm_bids.app.bids_app import Unit
-    from blmm_bids.cluster import Runner
+    from blmm_bids.cluster import Runner, Usage
     from blmm_bids.design.build import VariableInfo
     from blmm_bids.outputs.records import UnitResult
     from blmm_bids.stats.model import Contrast
@@ -74,9 +74,9 @@ def show_without_images(participants: Sequence[str]) -> None:
 
 
 def show_summary(
-    output_dir: Path, results: Sequence[UnitResult], pages: Sequence[Path], seconds: float
+    output_dir: Path, results: Sequence[UnitResult], pages: Sequence[Path], seconds: float, taken: Usage
 ) -> None:
-    """Log what came out, and where it is."""
+    """Log what came out, what it took, and where it is."""
     for result in results:
         fitted = sum(count for code, count in result.status_counts.items() if Status(code).is_fitted)
         LOGGER.info("%s: %d of %d voxels fitted", result.unit.node, fitted, len(result.unit.voxels))
@@ -85,13 +85,19 @@ def show_summary(
                 "  %s (%s): largest %.2f; %d voxels with p < 0.001, uncorrected",
                 contrast.name, contrast.test, contrast.largest, contrast.n_small_p,
             )  # fmt: skip
-    LOGGER.info("done in %.1f s", seconds)
+    LOGGER.info("done in %.1f s; %s", seconds, usage_text(taken))
     for directory in dict.fromkeys(result.directory for result in results):
         LOGGER.info("maps:    %s", directory)
     for page in pages:
         LOGGER.info("report:  %s", page)
     LOGGER.info("methods: %s", output_dir / "logs" / "CITATION.md")
     LOGGER.info("log:     %s", output_dir / "logs" / "blmm_bids.log")
+
+
+def usage_text(taken: Usage) -> str:
+    """Say what a run took of the machine."""
+    memory = format_memory(taken.peak_bytes)
+    return f"CPU time {taken.cpu_seconds:.1f} s, at most {memory} in one process"
 
 
 def write_dry_run(output_dir: Path, units: Sequence[Unit]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from blmm_bids.cluster.flight import Flight, SuspectError
 from blmm_bids.cluster.interrupts import Interrupts
+from blmm_bids.cluster.usage import Usage, process_usage, total_usage
 from blmm_bids.cluster.watchdog import Load, Watchdog
 from blmm_bids.errors import BlmmError, TemporaryError
 
@@ -56,6 +57,14 @@ class DaskRunner:
     interrupts: Interrupts = field(default_factory=Interrupts)
     watchdog: Watchdog = field(default_factory=Watchdog)
     check_jobs: Callable[[], None] = lambda: None
+
+    def usage(self) -> Usage:
+        """Say what the workers that there are have taken so far; those that were lost are not counted."""
+        try:
+            found: dict[str, Usage] = self.client.run(process_usage, on_error="ignore")
+        except OSError:
+            found = {}
+        return total_usage(found.values())
 
     def map(
         self,

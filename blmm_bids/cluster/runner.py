@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from blmm_bids.cluster.usage import Usage
 from blmm_bids.errors import BlmmError
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class Runner(Protocol):
     @property
     def dashboard(self) -> str | None:
         """Address of dask's dashboard."""
+
+    def usage(self) -> Usage:
+        """Say what the workers that there are have taken so far, this process not counted."""
 
     def map(
         self,
@@ -75,6 +79,10 @@ class SynchronousRunner:
     n_workers: int = 1
     bytes_per_worker: int = 2**31
     dashboard: str | None = None
+
+    def usage(self) -> Usage:
+        """Nothing beside this process."""
+        return Usage()
 
     def map(
         self,

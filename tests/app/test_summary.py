@@ -37,6 +37,7 @@ def test_run__closes_with_paths_that_there_are(data, capsys):
     assert list(places) == ["maps", "report", "methods", "log"]
     assert all(Path(place).exists() for place in places.values())
     assert re.search(r"^  time \(t\): largest \d+\.\d\d; \d+ voxels with p < 0.001, uncorrected$", text, re.M)
+    assert re.search(r"^done in \d+\.\d s; CPU time \d+\.\d s, at most \d+ MB in one process$", text, re.M)
     for stage in ("images read: 24 of 24", "voxels fitted: 23 of 23"):
         assert re.search(rf"^{stage}, \S+ a second, \d+ s left, 1 workers, \d+ MB in use here$", text, re.M)
     assert "\033[" not in text
@@ -48,6 +49,15 @@ def test_run__has_a_dashboard_where_it_is_asked_for(data, capsys, asked):
     assert bool(re.search(r"^dashboard: http://127\.0\.0\.1:\d+/status$", text, re.M)) == bool(asked)
     assert ("who has an account on this machine can look at it" in text) == bool(asked)
     assert re.search(r"^workers: 2, up to \d+ MB each$", text, re.M)
+
+
+def test_run__counts_what_its_workers_took(data, capsys):
+    taken = []
+    for n_procs in (1, 2):
+        text = said(data, capsys, "--mem", "2G", "--no-resume", n_procs=n_procs)
+        taken.append(float(re.search(r"CPU time (\d+\.\d) s", text)[1]))
+    # This process has run other tests before; the two workers' start is what is new.
+    assert taken[1] > taken[0] + 0.5
 
 
 def test_run__says_more_or_nothing_and_keeps_a_log_of_all(data, capsys):
@@ -141,6 +151,7 @@ def test_run__keeps_the_reference_in_results_and_sidecars(data, capsys):
     assert json.loads(sidecar.read_text(encoding="utf-8"))["ReferenceLevels"] == {"sex": "M"}
     settings = json.loads((out / "logs" / "settings.json").read_text(encoding="utf-8"))
     assert settings["Reference"] == {"sex": "M"}
-    (fit,) = json.loads((out / "logs" / "results.json").read_text(encoding="utf-8"))["Fits"]
+    (one,) = json.loads((out / "logs" / "results.json").read_text(encoding="utf-8"))["Runs"]
+    (fit,) = one["Fits"]
     assert {each["name"]: each["reference"] for each in fit["variables"]}["sex"] == "M"
     assert '<td class="name">M (12), F (12)</td><td>M</td>' in (out / "node-group.html").read_text("utf-8")
