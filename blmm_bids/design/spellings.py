@@ -146,21 +146,22 @@ class ColumnNames:
         Returns
         -------
         dict of str to dict of str to float
-            Condition -> weights of columns, for the levels of each factor whose reference is named; none
-            where the factor interacts with another, or there is no intercept.
+            Condition -> weights of columns, for the levels of each factor whose reference is named beside
+            another one; none where the factor interacts with another, or there is no intercept.
         """
         if INTERCEPT not in self.columns:
             return {}
         levels = {name: piece for name in names if (piece := self._level_of(name)) is not None}
         means: dict[str, dict[str, float]] = {}
         for variable in {piece.variable for piece in levels.values() if not piece.has_column}:
-            if self._interacts(variable):
+            together = {name: piece for name, piece in levels.items() if piece.variable == variable}
+            # Alone, a level's name is that of its column everywhere else, and the reference has none.
+            if self._interacts(variable) or len(together) < 2:
                 continue
-            for name, piece in levels.items():
-                if piece.variable == variable:
-                    own = self._by_pieces.get(frozenset({piece}), ())
-                    means[name] = {INTERCEPT: 1.0, **dict.fromkeys(own, 1.0)}
-                    self.read_as[name] = f"the mean of {variable} {piece.level}"
+            for name, piece in together.items():
+                own = self._by_pieces.get(frozenset({piece}), ())
+                means[name] = {INTERCEPT: 1.0, **dict.fromkeys(own, 1.0)}
+                self.read_as[name] = f"the mean of {variable} {piece.level}"
         return means
 
     def _level_of(self, name: str) -> _Piece | None:

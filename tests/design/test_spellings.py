@@ -184,7 +184,6 @@ MEANS = [
     (["group.B", "group.A", "group.C"], [[1, -1, 0]], [[0, 1, 0]]),
     (["group.A", "group.B", "group.C"], [[1, 1, 1]], [[3, 1, 1]]),
     (["group.A", "group.C"], [[1, 0], [0, 1]], [[1, 0, 0], [1, 0, 1]]),
-    (["group.A"], [[1]], [[1, 0, 0]]),
     (["C(group)[T.B]", "groupA"], [[1, -1]], [[0, 1, 0]]),
     # Without the reference, names are those of columns.
     (["group.B", "group.C"], [[1, -1]], [[0, 1, -1]]),
@@ -198,6 +197,11 @@ def test_build_contrast__levels_with_the_reference_are_means(conditions, weights
     assert build_contrast(spec, names).L.tolist() == expected
     if any("A" in condition for condition in conditions):
         assert "the mean of group A" in names.notices[0]
+
+
+def test_build_contrast__the_reference_alone_is_no_column():
+    with pytest.raises(ModelSpecError, match="'A' is the reference level of 'group'"):
+        build_contrast(ContrastSpec("c", ("group.A",), ((1,),), "t"), names_of("1 + group"))
 
 
 @pytest.mark.parametrize("formula", ["1 + group * age", "1 + age * group + sex"])
