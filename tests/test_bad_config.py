@@ -258,8 +258,8 @@ BAD = [
     Case(
         "4-D where 3-D is wanted",
         image(np.stack([SLOPING, SLOPING], axis=-1)),
-        "{data}/y3.nii.gz: has 4 dimensions (3, 2, 2, 2); wanted one 3-D volume an image. Split it, or "
-        "select a 3-D map",
+        "{data}/y3.nii.gz: has 4 dimensions (3, 2, 2, 2); wanted one 3-D volume an image. Split it "
+        "(fslsplit, 3dTsplit4D, or SPM's 4D to 3D File Conversion), or select a 3-D map",
     ),
     Case(
         "complex numbers",

@@ -12,6 +12,7 @@ from blmm_bids.design.contrasts import build_contrast
 from blmm_bids.design.formula import model_matrix, parse_formula
 from blmm_bids.design.instructions import parse_instructions
 from blmm_bids.design.queries import parse_query, select_rows
+from blmm_bids.design.spellings import ColumnNames
 from blmm_bids.design.transforms import apply_instructions
 from blmm_bids.errors import ModelSpecError
 from tests.design import tables
@@ -115,13 +116,13 @@ TERMS = {name: (name,) for name in COLUMNS} | {"a:b": ("I(a - b)",), "b:a": ("x:
 @pytest.mark.parametrize(("expression", "named"), [("a-b", "a-b"), ("2*a", "2"), ("b*2 - a", "b*2")])
 def test_build_contrast__refuses_a_column_that_reads_as_an_expression(expression, named):
     with pytest.raises(ModelSpecError, match="reads as an expression too") as error:
-        build_contrast(ContrastSpec("c", (), (), None, expression), COLUMNS, TERMS)
+        build_contrast(ContrastSpec("c", (), (), None, expression), ColumnNames(COLUMNS, TERMS))
     assert f"'{named}'" in str(error.value)
 
 
 @pytest.mark.parametrize(("term", "column"), [("b:a", "x:y"), ("a:b", "I(a - b)")])
 def test_build_contrast__takes_a_term_by_its_own_name_first(term, column):
-    found = build_contrast(ContrastSpec("c", (), (), None, term), COLUMNS, TERMS)
+    found = build_contrast(ContrastSpec("c", (), (), None, term), ColumnNames(COLUMNS, TERMS))
     assert np.flatnonzero(found.L[0]).tolist() == [COLUMNS.index(column)]
 
 

@@ -25,6 +25,8 @@ from tests import test_bad_config
 from tests.datasets import AFFINE, SHAPE, longitudinal
 
 MODEL = ("--formula", "1 + time + (1 | subject)")
+# A table matters where the model uses it.
+PEOPLE = ("--formula", "1 + sex + (1 | subject)")
 EFFECTS = "*stat-effect_statmap.nii.gz"
 TB = 2**40
 
@@ -79,16 +81,16 @@ ROLES = {
     "image": (image_of, ()),
     "sidecar of an image": (lambda data: Path(str(image_of(data)).replace(".nii.gz", ".json")), ()),
     "mask of an image": (lambda data: sorted(data.rglob("*_mask.nii.gz"))[0], ()),
-    "participants.tsv": (lambda data: data / "participants.tsv", ()),
-    "participants.json": (lambda data: data / "participants.json", ()),
+    "participants.tsv": (lambda data: data / "participants.tsv", PEOPLE),
+    "participants.json": (lambda data: data / "participants.json", PEOPLE),
     "sessions.tsv": (lambda data: data / "sub-01" / "sub-01_sessions.tsv", ()),
-    "phenotype": (lambda data: data / "phenotype" / "iq.tsv", ()),
+    "phenotype": (lambda data: data / "phenotype" / "iq.tsv", ("--formula", "1 + score + (1 | subject)")),
     "description": (lambda data: data / "dataset_description.json", ()),
     "model": (lambda data: data.parent / "m.json", ("--model", "{out}/m.json")),
     "YAML model": (lambda data: data.parent / "m.yml", ("--model", "{out}/m.yml")),
     "filters": (lambda data: data.parent / "f.json", (*MODEL, "--bids-filter-file", "{out}/f.json")),
     "analysis mask": (lambda data: data.parent / "m.nii", (*MODEL, "--mask", "{out}/m.nii")),
-    "participants": (lambda data: data.parent / "p.tsv", (*MODEL, "--participants-tsv", "{out}/p.tsv")),
+    "participants": (lambda data: data.parent / "p.tsv", (*PEOPLE, "--participants-tsv", "{out}/p.tsv")),
     "labels": (lambda data: data.parent / "l.txt", (*MODEL, "--participant-label", "{out}/l.txt")),
 }
 
@@ -196,9 +198,11 @@ ENDLESS = {
     "zeros behind a plain volume": (lambda data: zeros_behind(plain_image(data)), (), "holds more data"),
     "zeros behind a compressed volume": (lambda data: zeros_behind(image_of(data)), (), "holds more data"),
     "a gzip bomb": (lambda data: bomb(image_of(data)), (), "holds more data"),
-    "zeros behind a table": (lambda data: sparse(data / "participants.tsv"), (), "participants.tsv: larger"),
+    "zeros behind a table": (
+        lambda data: sparse(data / "participants.tsv"), PEOPLE, "participants.tsv: larger"
+    ),
     "zeros behind a sidecar": (
-        lambda data: sparse(data / "participants.json"), (), "participants.json: larger than 100 MB"
+        lambda data: sparse(data / "participants.json"), PEOPLE, "participants.json: larger than 100 MB"
     ),
     "zeros behind a model": (
         lambda data: sparse(data.parent / "m.json"), ("--model", "{out}/m.json"), "m.json: more than 10 MB"

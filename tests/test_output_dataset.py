@@ -144,7 +144,7 @@ def test_app__keeps_files_that_no_run_wrote(data, tmp_path, capsys):
         assert [name for name in SPARED if (out / name).read_text() != "mine\n"] == []
         assert all(f"{out}/{name} is not of this software" in said for name in SPARED[:3])
     assert (out / "code" / "model-formula2_smdl.json").exists()
-    assert run(data, out, "--formula", "1", "--node-name", "b") == 0
+    assert run(data, out, "--formula", "1 + (1 | subject)", "--node-name", "b") == 0
     assert (out / "index.html").read_text() == "mine\n"
 
 
@@ -403,7 +403,7 @@ def test_app__node_name_is_for_a_formula(data, tmp_path, capsys):
     model = spec(tmp_path / "model.json")
     assert run(data, tmp_path / "out", "--model", model, "--node-name", "x") == 64
     assert "--node-name" in capsys.readouterr().err
-    assert run(data, tmp_path / "out", "--formula", "1", "--node-name", "../x") == 0
+    assert run(data, tmp_path / "out", "--formula", "1 + (1 | subject)", "--node-name", "../x") == 0
     assert (tmp_path / "out" / "node-x").is_dir()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "out"]
 

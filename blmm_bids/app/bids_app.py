@@ -166,19 +166,8 @@ def _run(settings: Settings, work_dir: WorkDir | None, started: float) -> int:
                 finished.append(done)
                 # Whatever fails from here on must cost neither maps nor results.
                 dataset.store([each.result for each in finished], time.monotonic() - started)
-        # 3. What is made of the results while there are workers: peaks, likelihood ratio tests.
-        troubles = Troubles()
-        for done in finished:
-            tables = troubles.spare(
-                f"clusters and peaks of {done.title}",
-                lambda d=done: keep_peaks(run_outputs, d.result, d.fitted, runner),  # type: ignore[misc]
-            )
-            dataset.note(done.result, tables or [])
-        compared = troubles.spare(
-            "comparison of nodes", lambda: write_comparisons(run_outputs, finished, runner, work_dir)
-        )
-        for path in compared or []:
-            dataset.share(path.parent, [path])
+        # 3. What is made of the results while there are workers.
+        troubles = _write_derived(dataset, finished, runner, work_dir)
         usage = runner.usage()
     # 4. What describes all of them.
     close_run(dataset, [unit.result for unit in finished], started, usage, failures, troubles)
@@ -188,6 +177,25 @@ def _run(settings: Settings, work_dir: WorkDir | None, started: float) -> int:
         LOGGER.error("failed: %s", failure)
     troubles.report()
     return 1 if failures or troubles else 0
+
+
+def _write_derived(
+    dataset: OutputDataset, finished: list[FinishedUnit], runner: Runner, work_dir: WorkDir
+) -> Troubles:
+    """Write peaks and likelihood ratio tests; what fails is noted, and costs nothing that there is."""
+    troubles = Troubles()
+    for done in finished:
+        tables = troubles.spare(
+            f"clusters and peaks of {done.title}",
+            lambda d=done: keep_peaks(dataset.run, d.result, d.fitted, runner),  # type: ignore[misc]
+        )
+        dataset.note(done.result, tables or [])
+    compared = troubles.spare(
+        "comparison of nodes", lambda: write_comparisons(dataset.run, finished, runner, work_dir)
+    )
+    for path in compared or []:
+        dataset.share(path.parent, [path])
+    return troubles
 
 
 def _cluster(settings: Settings, scratch: Path, *, dry_run: bool) -> AbstractContextManager[Runner]:

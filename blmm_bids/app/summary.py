@@ -18,7 +18,7 @@ from blmm_bids.stats.model import Status
 if TYPE_CHECKING:
     from blmm_bids.app.bids_app import Unit
     from blmm_bids.cluster import Runner, Usage
-    from blmm_bids.design.build import VariableInfo
+    from blmm_bids.design.variables import VariableInfo
     from blmm_bids.outputs.records import UnitResult
     from blmm_bids.stats.model import Contrast
 

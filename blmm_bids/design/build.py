@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -38,49 +37,9 @@ from blmm_bids.design.references import checked_references, reference_of
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.design.spellings import ColumnNames
 from blmm_bids.design.transforms import apply_instructions, copied_columns, input_columns, replaced_words
+from blmm_bids.design.variables import VariableInfo
 from blmm_bids.errors import DataError, ModelSpecError
 from blmm_bids.stats.model import Contrast, Design, RandomTerm
-
-VariableKind = Literal["numeric", "categorical", "grouping", "date"]
-
-
-@dataclass(frozen=True)
-class VariableInfo:
-    """What ``--dry-run`` says of a variable.
-
-    Attributes
-    ----------
-    name : str
-        Column name.
-    kind : {"numeric", "categorical", "grouping", "date"}
-        How the model uses it; a grouping factor that is a covariate too is a covariate here.
-    levels : tuple of str
-        Levels over the images that are used; empty for numbers, the first and the last of dates.
-    reference : str or None
-        Level that treatment coding compares the others with; None where there is no such level.
-    counts : tuple of int
-        Images of each level.
-    n_missing : int
-        Images in which it was missing, before any were dropped.
-    minimum, mean, maximum : float or None
-        Of numbers, over the images that are used.
-    reason : str
-        Why it has its kind: ``numbers``, ``text``, ``Levels in participants.json``, ``C() in the formula`` …
-    table : str
-        Where it comes from; empty for entities and for what transformations make.
-    """
-
-    name: str
-    kind: VariableKind
-    levels: tuple[str, ...] = ()
-    reference: str | None = None
-    counts: tuple[int, ...] = ()
-    n_missing: int = 0
-    minimum: float | None = None
-    mean: float | None = None
-    maximum: float | None = None
-    reason: str = ""
-    table: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,6 +124,11 @@ SAID = {
         "1 + age",
         "session (200, 201, 202, 203, 204, …) differs between subjects",
     ),
+    "told apart by a random factor alone": (
+        ("ses-1_" + STATMAP, "ses-2_" + STATMAP),
+        "1 + age + (1 | session)",
+        "16 images of 8 subjects count as independent observations",
+    ),
     "told apart, but independent": (
         ("ses-1_" + STATMAP, "ses-2_" + STATMAP),
         "1 + session",

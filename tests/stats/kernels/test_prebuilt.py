@@ -73,6 +73,7 @@ def test_link_prebuilt__links_what_is_of_the_same_sources_and_leaves_what_is_the
         (image / name).write_text("image")
     (folder / "kernels_1").mkdir(parents=True)
     (folder / "kernels_1" / "g.nbi").write_text("own")
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("BLMM_KERNEL_CACHE", str(image))
     for _ in range(2):
         prebuilt.link_prebuilt(folder)

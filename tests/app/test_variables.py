@@ -8,7 +8,7 @@ import pytest
 
 from blmm_bids.app.summary import variable_text
 from blmm_bids.cli import main
-from blmm_bids.design.build import VariableInfo
+from blmm_bids.design.variables import VariableInfo
 from tests.datasets import longitudinal, write_json, write_text, write_tsv
 
 SUBJECTS = tuple(f"{number:02d}" for number in range(1, 9))
