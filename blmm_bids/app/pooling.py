@@ -167,8 +167,8 @@ def _check_repeats(
     if not loose:
         told = f"{what} is not in the formula: repeats, which the random part accounts for"
         return Pooled((told,) if repeats else _alike_notice(several, built))
-    told = np.column_stack([built.design.X, *(term.refs for term in built.design.terms)])
-    alike = [rows for rows in loose if len(np.unique(told[rows], axis=0)) < len(rows)]
+    rows_told = np.column_stack([built.design.X, *(term.refs for term in built.design.terms)])
+    alike = [rows for rows in loose if len(np.unique(rows_told[rows], axis=0)) < len(rows)]
     if alike:
         raise DataError(_alike_message(alike, repeats, labels, fitted))
     n_images = sum(map(len, loose))
