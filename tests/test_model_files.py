@@ -340,6 +340,18 @@ def test_plan_fits__says_once_what_is_set_aside(tmp_path, caplog):
     assert len([text for text in said if "32 images in other folders" in text]) == 1
 
 
+@pytest.mark.parametrize("folder", ["", "node-subjectLevel"])
+def test_plan_fits__maps_of_runs_do_not_say_what_subjects_maps_are_called(tmp_path, folder):
+    runs = "node-runLevel" if folder else ""
+    root = tree(tmp_path / "data", levels=())
+    for label in SUBJECTS:
+        for run in (1, 2):
+            name = f"sub-{label}_task-stop_run-{run}_space-MNI_contrast-go_stat-effect_statmap.nii.gz"
+            write_image(root / runs / f"sub-{label}" / name)
+        write_image(root / folder / f"sub-{label}" / f"sub-{label}_contrast-go_stat-effect_statmap.nii.gz")
+    assert fits_of(root, spec_of(RUN, SUBJECT, GROUP, Input=SERIES)) == EACH[:1]
+
+
 def test_plan_fits__a_subject_without_the_wanted_map_is_named(tmp_path, caplog):
     root = tree(tmp_path / "data", contrasts=("go",), levels=("subjectLevel",))
     for run in (1, 2):

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from blmm_bids.bids.words import NOT_AVAILABLE, is_code, plain
+from blmm_bids.bids.words import NOT_AVAILABLE, NUMBER, is_code, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,11 @@ _SAYS_MISSING: Final = re.compile(
 _SAYS_NO_ANSWER: Final = re.compile(
     r".*\b(?:missing|unknown|not known|don'?t know|do not know|refused?|declined?|not? answer|not? response|"
     r"not (?:\w+ )?(?:available|applicable|administered|asked|sure|given|done)|n/?a)\b.*"
+)
+# Those that say so of any number (9): nobody means a level of its own by it. "0: none" is a value.
+_SAYS_UNKNOWN: Final = re.compile(
+    r"(?:unknown|not known|unspecified|undetermined|not reported|unreported|don'?t know|do not know|refused|"
+    r"declined|(?:refused|declined|prefers? not) to (?:answer|say))"
 )
 
 
@@ -123,6 +128,8 @@ def _text(about: object) -> str:
 
 def _says_missing(label: str, text: str) -> bool:
     if plain(label) == NOT_AVAILABLE or _SAYS_MISSING.fullmatch(text):
+        return True
+    if NUMBER.fullmatch(label.strip()) and _SAYS_UNKNOWN.fullmatch(text):
         return True
     return is_code(label) and bool(_SAYS_NO_ANSWER.fullmatch(text))
 

@@ -101,11 +101,14 @@ def maps_selection(selection: Selection, files: Iterable[BidsFile]) -> tuple[Sel
         aside.add("suffix")
     left = _without(selection, aside)
     shown = left.with_defaults()
-    carried: set[str] = set()
-    for file in files:
-        is_map = file.extension in shown.extension and (not shown.suffix or file.suffix in shown.suffix)
-        if is_map and all(file.entities.get("stat") in labels for labels in _labels(shown, "stat")):
-            carried.update(file.entities)
+    maps = [
+        file
+        for file in files
+        if file.extension in shown.extension
+        and (not shown.suffix or file.suffix in shown.suffix)
+        and all(file.entities.get("stat") in labels for labels in _labels(shown, "stat"))
+    ]
+    carried = {name for file in _at_level(maps, selection.sources) for name in file.entities}
     # A map's name may have no more than its node's GroupBy: FitLins leaves out even the task.
     absent = {long_name(key) for key in left.entities} & selection.input_names - carried - {"subject"}
     if carried:
@@ -118,6 +121,17 @@ def maps_selection(selection: Selection, files: Iterable[BidsFile]) -> tuple[Sel
         f"Input is about what the lowest node reads: what it says of {', '.join(sorted(aside))} is not about "
         f"the maps of node {nodes} and is set aside (--bids-filter-file filters the maps themselves)"
     ]
+
+
+def _at_level(maps: Sequence[BidsFile], sources: Sequence[MapSource]) -> Sequence[BidsFile]:
+    """Those that may be the nodes' maps: maps of runs in the same tree carry what these need not have."""
+    wanted = {folded(source.name) for source in sources}
+    maps = [file for file in maps if folded(file.entities.get("node", "")) in wanted] or maps
+    kept = frozenset[str]().union(*(source.entities for source in sources))
+    for name in _LEVELS:
+        if name not in kept:
+            maps = [file for file in maps if name not in file.entities] or maps
+    return maps
 
 
 def _labels(selection: Selection, name: str) -> list[tuple[str | None, ...]]:

@@ -159,6 +159,8 @@ def test_join_tables__types(tmp_path, cells, values, reason, mixture):
         (["1", "999"], {"Levels": {"1": "yes", "999": "Don't know"}}, {}, "'999' (1) read as missing"),
         (["1", "777"], {"Levels": {"1": "a", "777": {"Description": "Refused"}}}, {}, "'777' (1) read"),
         (["F", "NA"], {"Levels": {"F": "Female"}}, {}, "'NA' (1) read as missing"),
+        (["1", "9"], {"Levels": {"1": "male", "9": "Unknown"}}, {}, "'9' (1) read as missing (Levels in"),
+        (["1", "3"], {"Levels": {"1": "yes", "3": "Prefer not to say"}}, {}, "'3' (1) read as missing"),
     ],
 )
 def test_join_tables__missing_values_are_the_same_words_in_all_columns(
@@ -177,6 +179,7 @@ def test_join_tables__missing_values_are_the_same_words_in_all_columns(
         (["NA", "EU"], {"Levels": {"NA": "North America", "EU": "Europe"}}, {}),
         (["NA", "EU"], None, {"data": ["NA"]}),
         (["none", "ssri"], {"Levels": {"none": "no drug", "ssri": ""}}, {}),
+        (["0", "1"], {"Levels": {"0": "none", "1": "ssri"}}, {}),
         (["none", "ssri"], None, {"data": ["None"]}),
         (["unknown", "ssri"], {"Levels": ["unknown", "ssri"]}, {}),
         (["unknown", "F"], {"Levels": {"unknown": "Unknown", "F": ""}}, {}),
