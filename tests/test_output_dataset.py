@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -477,6 +479,44 @@ def test_reports_only__of_a_damaged_file(data, out, capsys, text):
     (out / "logs" / "results.json").write_text(text)
     assert run(data, out, "--reports-only") == 65
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def patience():
+    """A test that waits for ever fails."""
+
+    def give_up(*_):
+        pytest.fail("still waiting")
+
+    earlier = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, earlier)
+
+
+@pytest.mark.usefixtures("patience")
+@pytest.mark.parametrize("kind", ["a named pipe", "a device"])
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("dataset_description.json", MODEL),
+        ("logs/outputs.json", MODEL),
+        (".work/blmm_workdir.json", MODEL),
+        ("logs/results.json", ("--reports-only",)),
+    ],
+)
+def test_app__waits_for_no_pipe_or_device_in_output_dir(data, out, capsys, name, more, kind):
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).unlink(missing_ok=True)
+    if kind == "a device":
+        (out / name).symlink_to("/dev/zero")
+    else:
+        os.mkfifo(out / name)
+    assert run(data, out, *more) in (66, 73)
+    text = capsys.readouterr().err
+    assert Path(name).name in text
+    assert kind in text or "leads out of OUTPUT_DIR" in text
 
 
 # What fails after the fit -------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from blmm_bids.cluster.sections import job_setting, scheduler_settings
 from blmm_bids.cluster.site import WORKER_MODULE, Site, worker_arguments
 from blmm_bids.cluster.watchdog import PENDING_TIMEOUT, Watchdog
 from blmm_bids.errors import OutputError, TemporaryError, UsageError
+from blmm_bids.regular_files import LARGEST_JSON, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +130,7 @@ def _connect(options: ClusterOptions, file: Path, interrupts: Interrupts) -> Ite
 
 def _read_address(file: Path) -> str:
     try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["address"])
+        return str(json.loads(read_regular(file, LARGEST_JSON))["address"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"--scheduler-file {file}: not one that `dask scheduler --scheduler-file` writes ({error!r})"
         raise UsageError(msg) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blmm_bids.outputs.atomic import write_json_aside
+from blmm_bids.regular_files import LARGEST_TABLE, read_regular
 
 RECORD = "blmm_runs.json"
 _SHOWN = 3
@@ -69,7 +70,7 @@ class Changes:
 def load_records(work_dir: Path) -> dict[str, FitRecord]:
     """Fits of the earlier run, by title; none where the record is absent or cannot be read."""
     try:
-        content = json.loads((work_dir / RECORD).read_text(encoding="utf-8"))
+        content = json.loads(read_regular(work_dir / RECORD, LARGEST_TABLE))
         return {title: FitRecord.from_json(fit) for title, fit in content.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

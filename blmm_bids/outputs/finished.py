@@ -24,6 +24,7 @@ from blmm_bids.images.reader import read_volume
 from blmm_bids.outputs.manifest import is_finished
 from blmm_bids.outputs.naming import design_filename, joined_label
 from blmm_bids.outputs.reference import SIGNATURE
+from blmm_bids.regular_files import LARGEST_JSON, read_regular
 from blmm_bids.stats.lrt import ComparedModel
 from blmm_bids.stats.model import Design, FloatArray, IntArray, RandomTerm
 
@@ -272,7 +273,7 @@ def _read_term(rows: pd.DataFrame, n_obs: int) -> RandomTerm:
 def _is_reml(path: Path) -> bool:
     sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
     try:
-        return bool(json.loads(sidecar.read_text(encoding="utf-8"))["Method"] == "REML")
+        return bool(json.loads(read_regular(sidecar, LARGEST_JSON))["Method"] == "REML")
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"{sidecar}: does not say the Method (REML or ML); run the model again"
         raise DataError(msg) from error

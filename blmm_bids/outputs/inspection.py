@@ -12,6 +12,7 @@ from blmm_bids.bids.names import build_name
 from blmm_bids.errors import DataError
 from blmm_bids.outputs.derived import varcorr
 from blmm_bids.outputs.files import write_text
+from blmm_bids.regular_files import LARGEST_JSON, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,7 +119,7 @@ def read_inspection(root: Path, fit: StoredFit) -> list[dict[str, Any]]:
     """
     path = inspection_path(root, fit)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path, LARGEST_JSON))
         voxels: list[dict[str, Any]] = content["Voxels"]
     except FileNotFoundError:
         return []

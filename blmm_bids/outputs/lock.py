@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from blmm_bids.errors import BusyError, OutputError
 from blmm_bids.outputs.atomic import aside_of
+from blmm_bids.regular_files import LARGEST_JSON, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,7 @@ class Holder:
     def read(cls, path: Path) -> Holder | None:
         """Read a lock; None where it is gone, was cut off while it was written, or names no process."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_regular(path, LARGEST_JSON))
             holder = cls(*(kind(content[name]) for name, kind in _FIELDS.items()))
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None

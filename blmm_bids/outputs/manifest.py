@@ -21,6 +21,7 @@ from blmm_bids.errors import OutputError
 from blmm_bids.outputs.changes import FitRecord
 from blmm_bids.outputs.files import PART_SUFFIX, write_json
 from blmm_bids.outputs.ownership import is_ours
+from blmm_bids.regular_files import LARGEST_TABLE, read_regular
 
 LOGGER = logging.getLogger(__name__)
 MANIFEST = PurePosixPath("logs/outputs.json")
@@ -256,7 +257,7 @@ class Manifest:
 def read_manifest(output_dir: Path) -> dict[str, Any]:
     """Read the list of an output dataset as it is; empty where there is none that can be read."""
     try:
-        content = json.loads((output_dir / MANIFEST).read_text(encoding="utf-8"))
+        content = json.loads(read_regular(output_dir / MANIFEST, LARGEST_TABLE))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) and isinstance(content.get("Files"), list) else {}

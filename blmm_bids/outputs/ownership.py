@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from blmm_bids.errors import OutputError
+from blmm_bids.regular_files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -98,7 +99,7 @@ def read_description(output_dir: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LONGEST_TEXT:
             return {}
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path, _LONGEST_TEXT))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

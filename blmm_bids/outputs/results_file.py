@@ -27,6 +27,7 @@ from blmm_bids.outputs.stored import (
     software_versions,
     stored_fit,
 )
+from blmm_bids.regular_files import LARGEST_TABLE, read_regular
 from blmm_bids.stats.thresholds import Threshold
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def read_results(root: Path) -> tuple[StoredRun, ...]:
     """
     path = root / RESULTS_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path, LARGEST_TABLE))
     except FileNotFoundError as error:
         msg = f"{root}: has no {RESULTS_FILE}, so no finished run of this app is there; {_ADVICE}"
         raise MissingInputError(msg) from error

@@ -30,6 +30,7 @@ from blmm_bids.outputs.atomic import ASIDE_SUFFIX, is_whole, load_arrays, save_a
 from blmm_bids.outputs.changes import RECORD, load_records, save_records
 from blmm_bids.outputs.lock import LOCK_NAME, locked
 from blmm_bids.outputs.parts import is_part_done
+from blmm_bids.regular_files import LARGEST_JSON, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -284,7 +285,7 @@ def _kept_jobs(scratch: Path) -> set[Path]:
 
 def _check_mark(mark: Path) -> None:
     try:
-        version = json.loads(mark.read_text(encoding="utf-8")).get("format")
+        version = json.loads(read_regular(mark, LARGEST_JSON)).get("format")
     except (ValueError, AttributeError, RecursionError):
         version = None
     if version != WORKDIR_FORMAT:

@@ -9,6 +9,7 @@ import numpy as np
 
 from blmm_bids.images.grid import read_grid
 from blmm_bids.outputs.finished import read_map
+from blmm_bids.regular_files import LARGEST_JSON, read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,7 @@ def comparisons_view(directory: Path) -> list[dict[str, Any]]:
     """
     rows = []
     for path in sorted(directory.glob("*_stat-chi2_statmap.json")):
-        sidecar = json.loads(path.read_text(encoding="utf-8"))
+        sidecar = json.loads(read_regular(path, LARGEST_JSON))
         log_p_path = path.with_name(path.name.replace("_stat-chi2_statmap.json", "_stat-logp_statmap.nii.gz"))
         log_p = read_map(log_p_path, read_grid(log_p_path))
         tested = log_p[np.isfinite(log_p) & (log_p > 0)]
