@@ -144,7 +144,8 @@ def _remove_stale(path: Path, aside: Path, found: Holder | None) -> None:
     try:
         os.link(aside, claim)
     except FileExistsError:
-        if _silence(claim) > CLAIM_SECONDS:
+        # One from the future is older still: the clock was put back since.
+        if abs(_silence(claim)) > CLAIM_SECONDS:
             claim.unlink(missing_ok=True)
         time.sleep(CLAIM_POLL)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -82,6 +83,61 @@ def test_locked__other_hosts_count_while_they_touch_it(tmp_path):
     os.utime(lock, (silent, silent))
     with locked(tmp_path):
         assert Holder.read(lock).host == socket.gethostname()
+
+
+def test_locked__another_host_by_its_name(tmp_path, checkout):
+    """The same machine under another name: its processes count as out of sight, so silence alone tells."""
+    command = ["unshare", "--uts", "sh", "-c", 'hostname other-host && exec "$0" "$@"']
+    if shutil.which("unshare") is None or subprocess.run([*command, "true"], check=False).returncode:
+        pytest.skip("only root may name a host, with unshare of util-linux")
+    process = subprocess.Popen(
+        [*command, sys.executable, "-c", HOLD, str(tmp_path)], cwd=checkout, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(BusyError, match=f"process {process.pid} on other-host"), locked(tmp_path):
+            pass
+    finally:
+        process.kill()
+        process.communicate()
+    lock = tmp_path / LOCK_NAME
+    with pytest.raises(BusyError, match="other-host"), locked(tmp_path):
+        pass
+    silent = lock.stat().st_mtime - SILENCE - 5
+    os.utime(lock, (silent, silent))
+    with locked(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+JUMPS = {"back": 1e7, "forward": -1e7}
+
+
+@pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS.keys())
+def test_locked__clock_jumps_do_not_matter_on_one_host(tmp_path, other, jump):
+    """Times of files are moved, as a clock that was set does to all that it wrote before."""
+    lock = tmp_path / LOCK_NAME
+    moved = lock.stat().st_mtime + jump
+    os.utime(lock, (moved, moved))
+    with pytest.raises(BusyError), locked(tmp_path):
+        pass
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    with locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS.keys())
+def test_locked__a_claim_left_behind_before_the_clock_was_set(tmp_path, jump):
+    leave(tmp_path, pid=2**22 + 1)
+    claim = tmp_path / f"{LOCK_NAME}.claim"
+    claim.touch()
+    moved = claim.stat().st_mtime + jump
+    os.utime(claim, (moved, moved))
+    command = [sys.executable, "-c", HOLD.replace("sleep(60)", "sleep(0)"), str(tmp_path)]
+    # A process, for what fails here does not end.
+    subprocess.run(command, timeout=20, check=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def holder_text(pid):
