@@ -25,7 +25,12 @@ _OPTIONS: Any = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True
 
 
 def kernel(function: Callable[..., Any]) -> Any:  # noqa: ANN401
-    """Compile a function that Python calls, or load it from the cache."""
+    """Compile a function that Python calls, or load it from the cache.
+
+    Under ``NUMBA_DISABLE_JIT=1`` it stays a plain function, for breakpoints and coverage.
+    """
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return function
     # Each time: numba reads its settings anew where variables of its own have changed since, as in a
     # worker that is a copy of another process.
     numba.config.CACHE_DIR = str(_folder)  # type: ignore[attr-defined]

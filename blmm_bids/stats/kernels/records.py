@@ -49,7 +49,11 @@ def by_reference(values: Values) -> Values:
     Typed as what it stands for: kernels read its fields by the same names. Tuples within become
     records as well. It is laid out here rather than by a kernel, since numba would compile one for each
     kind of record, which takes longer than most kernels do.
+
+    Under ``NUMBA_DISABLE_JIT=1`` kernels are plain functions, and the named tuple serves them as it is.
     """
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return values
     held = [by_reference(field) if isinstance(field, tuple) else field for field in values]
     names = type(values)._fields  # type: ignore[attr-defined]
     make: Any = RecordType
