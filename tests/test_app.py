@@ -19,7 +19,7 @@ from blmm_bids.cli import main
 from blmm_bids.stats.model import Status
 from tests.datasets import longitudinal
 
-# MATH.md's bar; images are rounded to float32, and so are all maps but the log-likelihood.
+# Images are rounded to float32, and so are all maps but the log-likelihood.
 LOGLIK_TOLERANCE = 1e-5
 BETA_IN_SE = 1e-3
 RELATIVE = 2e-3

@@ -16,7 +16,7 @@ from blmm_bids.stats.model import FitOptions, Status
 from blmm_bids.stats.plan import make_plan
 from tests.models import CLASSIC, classic_design, read_table
 
-# MATH.md's bar. The objective first: every other number is only as good as the optimum.
+# The objective first: every other number is only as good as the optimum.
 LOGLIK_TOLERANCE = 1e-6
 BETA_IN_SE = 1e-3
 RELATIVE = 2e-3

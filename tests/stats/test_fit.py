@@ -33,7 +33,7 @@ from tests.stats.designs import (
 
 SEEDS = st.integers(0, 2**32 - 1)
 EXAMPLES = settings(max_examples=20)
-# MATH.md's bar on the objective, times (1 + |l|).
+# Of the objective, times (1 + |l|).
 LOGLIK_TOLERANCE = 1e-6
 # The same formulas at the same D, in another order of arithmetic.
 ALGEBRA = 1e-7

@@ -105,7 +105,7 @@ def test_satterthwaite__balanced_designs_give_the_textbook_df(choice, textbook, 
     fit = fit_design(design, balanced_voxels(design), satterthwaite=choice, reml=reml)
     assert (fit.D[:, 0] == 0).any() or (fit.D[:, 0] < 1e-8).any()
     assert fit.D[:, 0].max() > 3
-    # MATH.md: the expected information is that of the criterion that was maximised.
+    # The expected information is that of the criterion that was maximised.
     wanted = textbook if reml else 50.0
     rng = np.random.default_rng(8)
     for weights in (*np.eye(3), rng.normal(size=3)):

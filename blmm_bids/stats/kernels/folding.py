@@ -33,7 +33,7 @@ def evaluate(rest: Structure, fold: Folding, k: Lanes, kr: Factors, fl: FoldLane
 
     With weights (1, 1, n - p) the value is the profiled REML deviance up to a constant, with
     (1, 0, n) that of ML, with (1, 1, 0) it is ``log|V| + log|X'V^-1X|``, whose Hessian is the
-    expected information (MATH: Inference).
+    expected information.
 
     Parameters
     ----------
