@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from blmm_bids.errors import DataError
@@ -307,7 +307,13 @@ def test_fit_voxels__any_number_of_kinds_of_levels_may_lack_images():
 # What must not matter ----------------------------------------------------------------------------
 
 
+# The examples: levels that lose an image in more than one way, first lost by different voxels.
 @EXAMPLES
+@example(12)
+@example(25)
+@example(34)
+@example(54)
+@example(4390)
 @given(SEEDS)
 def test_fit_voxels__any_split_into_blocks_gives_the_same_bits(seed):
     rng = np.random.default_rng(seed)

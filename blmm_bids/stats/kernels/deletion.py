@@ -40,7 +40,7 @@ class Ways(NamedTuple):
     Attributes
     ----------
     of : (obs,)
-        The way of the image's level without it; `UNKNOWN` until it is wanted.
+        The way of the image's level without it, or `UNKNOWN`.
     rows : (way, effect)
         The image's row of B.
     before, after : (way,)
@@ -314,7 +314,21 @@ def open_way(
 
 
 @inner
-def find_way(level: int, obs: int, whole: FoldPattern, ways: Ways) -> None:
+def find_ways(fold: Folding, whole: FoldPattern, ways: Ways) -> None:
+    """Find the ways of all levels without each of their images.
+
+    Before there is any voxel: sums over levels go through the ways in their order, and a voxel's bits must
+    not depend on what the voxels before it lack.
+    """
+    for level in range(fold.sizes[1]):
+        for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):
+            obs = fold.level_obs[o]
+            if can_delete(fold, whole, level, obs):
+                _find_way(level, obs, whole, ways)
+
+
+@inner
+def _find_way(level: int, obs: int, whole: FoldPattern, ways: Ways) -> None:
     """Find which way a level goes that loses an image; unknown without classes, or with too many ways."""
     before, row = whole.class_of[level], whole.basis[obs]
     if before < 0:

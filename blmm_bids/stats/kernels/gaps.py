@@ -14,7 +14,7 @@ import numpy as np
 
 from blmm_bids.stats.folding import Folding
 from blmm_bids.stats.kernels.compiling import inner
-from blmm_bids.stats.kernels.deletion import UNKNOWN, Ways, allocate_ways, can_delete, find_way
+from blmm_bids.stats.kernels.deletion import UNKNOWN, Ways, allocate_ways, can_delete
 from blmm_bids.stats.kernels.deletions import Deletions, allocate_deletions
 from blmm_bids.stats.kernels.fold_products import FoldPattern, check_levels
 from blmm_bids.stats.kernels.products import (
@@ -243,10 +243,7 @@ def hold_levels(fold: Folding, design: FoldPattern, n_columns: int, gaps: Gaps, 
             level = gaps.levels[b, i]
             lone = gaps.lone[b, i]
             if lone >= 0:
-                if gaps.ways.of[lone] != UNKNOWN:
-                    continue
-                if can_delete(fold, design, level, lone):
-                    find_way(level, lone, design, gaps.ways)
+                if gaps.ways.of[lone] != UNKNOWN or can_delete(fold, design, level, lone):
                     continue
                 gaps.lone[b, i] = NOT_ALONE
             for o in range(fold.obs_ptr[level], fold.obs_ptr[level + 1]):

@@ -20,6 +20,7 @@ from blmm_bids.stats.kernels.batches import (
 )
 from blmm_bids.stats.kernels.compiling import inner, kernel
 from blmm_bids.stats.kernels.criterion import Lanes
+from blmm_bids.stats.kernels.deletion import find_ways
 from blmm_bids.stats.kernels.finish import Estimates
 from blmm_bids.stats.kernels.fold_lanes import FoldLanes
 from blmm_bids.stats.kernels.fold_products import TOO_MANY_CLASSES
@@ -68,6 +69,8 @@ def load_lanes(
             rest, fold, q_basis, effects, rules, queue.values, batch.whole, batch.whole_fold
         )
         copy_pattern(batch.whole_fold, batch.own_fold)
+        if state[WHOLE_CODE] == CONVERGED:
+            find_ways(fold, batch.whole_fold, batch.gaps.ways)
     for w in range(phase.size):
         while phase[w] == IDLE:
             if state[COLUMN] == state[COLUMNS]:
