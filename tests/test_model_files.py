@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+from blmm_bids.app import inputs
 from blmm_bids.app.inputs import plan_fits
-from blmm_bids.bids.dataset import DatasetOptions
+from blmm_bids.bids.dataset import DatasetOptions, find_observations
 from blmm_bids.config.settings import Settings, WorkOptions
 from blmm_bids.design.build import build_design
 from blmm_bids.design.spec import parse_model_spec
@@ -410,3 +411,21 @@ def test_plan_fits__says_what_it_assumes(tmp_path, caplog, kind):
     write_tsv(root / "participants.tsv", "participant_id dose", *rows)
     fits_of(root, spec)
     assert message in " ".join((caplog.text, *parse_model_spec(spec).notices))
+
+
+def test_plan_fits__reads_once_what_nodes_share(tmp_path, monkeypatch):
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return find_observations(*arguments)
+
+    monkeypatch.setattr(inputs, "find_observations", counted)
+    filtered = [
+        {"Source": "subject_level", "Destination": name, "Filter": {"contrast": labels}}
+        for name, labels in (("one", ["go"]), ("two", ["go"]), ("three", ["stop"]))
+    ]
+    spec = spec_of(SUBJECT, *(group(Name=name) for name in ("one", "two", "three")), Edges=filtered)
+    fits = fits_of(tree(tmp_path / "data"), spec)
+    assert [fit[:3] for fit in fits] == [("one", "go", 8), ("two", "go", 8), ("three", "stop", 8)]
+    assert len(calls) == 2

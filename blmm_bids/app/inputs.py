@@ -12,7 +12,6 @@ from blmm_bids.app.summary import show_without_images
 from blmm_bids.bids.dataset import (
     MapSource,
     Observations,
-    ScannedDataset,
     find_observations,
     group_observations,
     scan_dataset,
@@ -40,9 +39,20 @@ def plan_fits(settings: Settings) -> list[tuple[NodeSpec, Group, Observations]]:
     """
     dataset = scan_dataset(settings.dataset)
     planned: list[tuple[NodeSpec, Group, Observations]] = []
+    found: list[tuple[NodeSpec, Observations]] = []
     said: set[str] = set()
     for node in settings.nodes:
-        own, observations = _read(settings, node, dataset, said)
+        images = next((each for other, each in found if _read_alike(node, other)), None)
+        if images is None:
+            images = find_observations(
+                dataset, settings.selection(_sources(node)), node.group_by, node.mask_filter
+            )
+            if not found:
+                show_without_images(images.without_images)
+            found.append((node, images))
+        own, observations = _resolve(node, images)
+        # Before the groups, which may be refused.
+        _say(observations.warnings, said)
         groups = group_observations(observations, own.group_by)
         _say([warning for _, each in groups for warning in each.warnings], said)
         planned += [(own, group, each) for group, each in groups]
@@ -57,15 +67,13 @@ def _say(warnings: Iterable[str], said: set[str]) -> None:
             LOGGER.warning("%s", warning)
 
 
-def _read(
-    settings: Settings, node: NodeSpec, dataset: ScannedDataset, said: set[str]
-) -> tuple[NodeSpec, Observations]:
-    """Find the images of one node; warnings that an earlier node gave are not repeated."""
-    observations = find_observations(
-        dataset, settings.selection(_sources(node)), node.group_by, node.mask_filter
-    )
-    if "without" not in said:
-        show_without_images(observations.without_images)
+def _read_alike(one: NodeSpec, other: NodeSpec) -> bool:
+    """Whether two nodes read the same images, with the same masks, in the same groups."""
+    return (one.group_by, one.edges, one.mask_filter) == (other.group_by, other.edges, other.mask_filter)
+
+
+def _resolve(node: NodeSpec, observations: Observations) -> tuple[NodeSpec, Observations]:
+    """Apply what a node says of its images beside Input: edges' filters, wildcards, input contrasts."""
     filtered = _apply_edges(node, observations)
     expanded, expansions = expand_wildcards(node, filtered.table, filtered.ambiguous)
     named = name_input_contrasts(expanded, filtered.table)
@@ -74,8 +82,6 @@ def _read(
     columns = {name: named.table[name] for name in named.table.columns if name not in taken.table.columns}
     notices = [*expansions, *(f"node '{node.name}': {notice}" for notice in named.notices)]
     warnings = tuple(dict.fromkeys((*taken.warnings, *notices)))
-    _say(warnings, said)
-    said.add("without")
     return named.node, replace(taken, table=taken.table.assign(**columns), warnings=warnings)
 
 
