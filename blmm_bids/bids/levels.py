@@ -95,7 +95,7 @@ def maps_selection(selection: Selection, files: Iterable[BidsFile]) -> tuple[Sel
     """
     if not selection.sources:
         return selection, []
-    kept = frozenset[str]().union(*(source.entities for source in selection.sources))
+    kept = _kept_entities(selection.sources)
     aside = {name for name in selection.input_names if name in OF_SERIES - kept}
     if "suffix" in selection.input_names and set(selection.suffix) <= SERIES_SUFFIXES:
         aside.add("suffix")
@@ -106,7 +106,7 @@ def maps_selection(selection: Selection, files: Iterable[BidsFile]) -> tuple[Sel
         for file in files
         if file.extension in shown.extension
         and (not shown.suffix or file.suffix in shown.suffix)
-        and all(file.entities.get("stat") in labels for labels in _labels(shown, "stat"))
+        and ("stat" not in shown.entities or file.entities.get("stat") in shown.entities["stat"])
     ]
     carried = {name for file in _at_level(maps, selection.sources) for name in file.entities}
     # A map's name may have no more than its node's GroupBy: FitLins leaves out even the task.
@@ -116,7 +116,7 @@ def maps_selection(selection: Selection, files: Iterable[BidsFile]) -> tuple[Sel
         left = _without(left, absent)
     if not aside:
         return selection, []
-    nodes = " and ".join(f"'{source.name}'" for source in selection.sources)
+    nodes = _node_names(selection.sources)
     return left, [
         f"Input is about what the lowest node reads: what it says of {', '.join(sorted(aside))} is not about "
         f"the maps of node {nodes} and is set aside (--bids-filter-file filters the maps themselves)"
@@ -125,17 +125,26 @@ def maps_selection(selection: Selection, files: Iterable[BidsFile]) -> tuple[Sel
 
 def _at_level(maps: Sequence[BidsFile], sources: Sequence[MapSource]) -> Sequence[BidsFile]:
     """Those that may be the nodes' maps: maps of runs in the same tree carry what these need not have."""
-    wanted = {folded(source.name) for source in sources}
-    maps = [file for file in maps if folded(file.entities.get("node", "")) in wanted] or maps
-    kept = frozenset[str]().union(*(source.entities for source in sources))
+    maps = _in_folders(maps, sources) or maps
+    kept = _kept_entities(sources)
     for name in _LEVELS:
         if name not in kept:
             maps = [file for file in maps if name not in file.entities] or maps
     return maps
 
 
-def _labels(selection: Selection, name: str) -> list[tuple[str | None, ...]]:
-    return [labels for key, labels in selection.entities.items() if key == name]
+def _kept_entities(sources: Sequence[MapSource]) -> frozenset[str]:
+    return frozenset[str]().union(*(source.entities for source in sources))
+
+
+def _node_names(sources: Sequence[MapSource]) -> str:
+    return " and ".join(f"'{source.name}'" for source in sources)
+
+
+def _in_folders(images: Sequence[BidsFile], sources: Sequence[MapSource]) -> list[BidsFile]:
+    """Those in a folder ``node-<name>`` of one of the nodes."""
+    wanted = {folded(source.name) for source in sources}
+    return [image for image in images if folded(image.entities.get("node", "")) in wanted]
 
 
 def _without(selection: Selection, names: set[str]) -> Selection:
@@ -172,7 +181,7 @@ def choose_maps(images: Sequence[BidsFile], sources: Sequence[MapSource]) -> Cho
     kept_images, notices = _filtered(images, sources)
     chosen = _of_nodes(kept_images, sources)
     chosen = replace(chosen, notices=(*notices, *chosen.notices))
-    kept = frozenset[str]().union(*(source.entities for source in sources))
+    kept = _kept_entities(sources)
     for name in _LEVELS:
         level = _of_level(chosen.images, name, sources, is_kept=name in kept)
         chosen = ChosenMaps(
@@ -246,12 +255,12 @@ def _absent_labels(images: Sequence[BidsFile], wanted: Sequence[Mapping[str, Seq
 
 def _of_nodes(images: Sequence[BidsFile], sources: Sequence[MapSource]) -> ChosenMaps:
     """Take the maps in the folders of the wanted nodes, where there are such folders."""
-    wanted = {folded(source.name) for source in sources}
-    inside = [image for image in images if folded(image.entities.get("node", "")) in wanted]
+    inside = _in_folders(images, sources)
     if not inside:
         return ChosenMaps(tuple(images))
-    names = " and ".join(f"'{source.name}'" for source in sources)
-    others = [image for image in images if folded(image.entities.get("node", "")) not in wanted]
+    names = _node_names(sources)
+    there = set(map(id, inside))
+    others = [image for image in images if id(image) not in there]
     reason = f"not a map of node {names}, which the model reads"
     notices = (
         [f"{len(others)} images in other folders than those of node {names} are not used"] if others else []
@@ -268,7 +277,7 @@ def _of_level(
         cells[frozenset(item for item in image.entities.items() if item[0] not in {name, "node"})].append(
             image
         )
-    node = " and ".join(f"'{source.name}'" for source in sources)
+    node = _node_names(sources)
     has_own = is_kept or any(name not in image.entities for image in images)
     left: list[tuple[BidsFile, str]] = []
     for cell in cells.values():
