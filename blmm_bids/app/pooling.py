@@ -23,6 +23,7 @@ from blmm_bids.design.columns import is_categorical
 from blmm_bids.design.formula import parse_formula
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.errors import DataError
+from blmm_bids.stats.model import IntArray
 
 REPEATS = ("session", "run")
 _SHOWN = 5
@@ -161,7 +162,8 @@ def _check_repeats(
         rows_of[subject].append(row)
     several = [rows for rows in rows_of.values() if len(rows) > 1]
     what = f"{' and '.join(repeats)} ({_listed(labels, repeats)})"
-    loose = [rows for rows in several if not _is_tied(rows, built)]
+    levels = [(term.refs, np.bincount(term.refs)) for term in built.design.terms]
+    loose = [rows for rows in several if not _is_tied(rows, levels)]
     if not several and repeats:
         return Pooled((f"{what} differs between subjects, each with one image, and is not in the model",))
     if not loose:
@@ -213,11 +215,10 @@ def _listed(labels: Mapping[str, Sequence[str]], names: Sequence[str]) -> str:
     return ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
 
 
-def _is_tied(rows: Sequence[int], built: BuiltDesign) -> bool:
+def _is_tied(rows: list[int], levels: Sequence[tuple[IntArray, IntArray]]) -> bool:
     """Whether a subject's images share a level of a random term that no other subject has."""
-    own = set(rows)
-    for term in built.design.terms:
-        level = int(term.refs[rows[0]])
-        if own == set(np.flatnonzero(term.refs == level).tolist()):
+    for refs, counts in levels:
+        level = refs[rows[0]]
+        if counts[level] == len(rows) and (refs[rows] == level).all():
             return True
     return False
