@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from blmm_bids.app.input_contrasts import name_input_contrasts
 from blmm_bids.app.summary import show_without_images
 from blmm_bids.bids.dataset import (
     MapSource,
@@ -20,7 +21,6 @@ from blmm_bids.bids.levels import matches_label
 from blmm_bids.bids.names import long_name
 from blmm_bids.config.settings import Settings
 from blmm_bids.design.columns import did_you_mean, enumerate_names
-from blmm_bids.design.input_contrasts import name_input_contrasts
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.design.wildcards import expand_wildcards
 from blmm_bids.errors import ModelSpecError, NoMatchError
@@ -76,13 +76,8 @@ def _resolve(node: NodeSpec, observations: Observations) -> tuple[NodeSpec, Obse
     """Apply what a node says of its images beside Input: edges' filters, wildcards, input contrasts."""
     filtered = _apply_edges(node, observations)
     expanded, expansions = expand_wildcards(node, filtered.table, filtered.ambiguous)
-    named = name_input_contrasts(expanded, filtered.table)
-    taken = filtered.take(named.rows)
-    # The categories that are left, and the columns of the input contrasts.
-    columns = {name: named.table[name] for name in named.table.columns if name not in taken.table.columns}
-    notices = [*expansions, *(f"node '{node.name}': {notice}" for notice in named.notices)]
-    warnings = tuple(dict.fromkeys((*taken.warnings, *notices)))
-    return named.node, replace(taken, table=taken.table.assign(**columns), warnings=warnings)
+    filtered = replace(filtered, warnings=(*filtered.warnings, *expansions))
+    return name_input_contrasts(expanded, filtered)
 
 
 def _sources(node: NodeSpec) -> tuple[MapSource, ...]:

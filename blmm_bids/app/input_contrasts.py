@@ -6,69 +6,50 @@ is a column that is 1 for the images of this contrast; where ``DummyContrasts`` 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
+from blmm_bids.bids.levels import folded
+from blmm_bids.bids.observations import Observations
 from blmm_bids.design.columns import enumerate_names
 from blmm_bids.design.formula import parse_formula
 from blmm_bids.design.spec import NodeSpec
 from blmm_bids.errors import ModelSpecError
 
 ENTITY = "contrast"
+Labels = Sequence[str | None]
 
 
-@dataclass(frozen=True, eq=False)
-class NamedContrasts:
-    """A node and its table once input contrasts are resolved.
-
-    Attributes
-    ----------
-    node : NodeSpec
-        Without the dummy contrasts that only chose images.
-    table : DataFrame
-        With an indicator column for each input contrast that the model names.
-    rows : tuple of int
-        Rows of the table given that are read; `table` has these.
-    notices : tuple of str
-    """
-
-    node: NodeSpec
-    table: pd.DataFrame
-    rows: tuple[int, ...]
-    notices: tuple[str, ...] = ()
-
-
-def name_input_contrasts(node: NodeSpec, table: pd.DataFrame) -> NamedContrasts:
+def name_input_contrasts(node: NodeSpec, observations: Observations) -> tuple[NodeSpec, Observations]:
     """Resolve names of input contrasts in a node's X, Formula and DummyContrasts.
 
     Parameters
     ----------
     node : NodeSpec
-    table : DataFrame
-        One row an image, with a column ``contrast`` where the images have one.
+    observations : Observations
 
     Returns
     -------
-    NamedContrasts
+    NodeSpec
+        Without the dummy contrasts that only chose images.
+    Observations
+        The images that are read, with an indicator column for each input contrast that the model names, and
+        with notices of both.
 
     Raises
     ------
     ModelSpecError
         The model names input contrasts, and GroupBy makes a fit of each contrast.
     """
-    everything = NamedContrasts(node, table, tuple(range(len(table))))
-    if ENTITY not in table.columns:
-        return everything
-    labels = [None if pd.isna(label) else str(label) for label in table[ENTITY]]
-    parsed = parse_formula(node.formula)
-    columns = _match(_variables(node), table.columns, labels)
+    if ENTITY not in observations.table.columns:
+        return node, observations
+    labels = observations.labels(ENTITY)
+    columns = _match(_variables(node), observations.table.columns, labels)
     if columns:
-        return _with_columns(everything, columns, labels, has_intercept=() in parsed.terms)
-    return _chosen_by_dummies(everything, labels)
+        return node, _with_columns(node, observations, columns, labels)
+    return _chosen_by_dummies(node, observations, labels)
 
 
 def _variables(node: NodeSpec) -> list[str]:
@@ -89,7 +70,7 @@ def _match(names: Iterable[str], known: Iterable[str], labels: Iterable[str | No
         if name in exact:
             found[name] = name
             continue
-        for spelling in (_letters, _condition):
+        for spelling in (folded, _condition):
             near = {label for label in exact if spelling(label) == spelling(name)}
             if len(near) == 1:
                 found[name] = near.pop()
@@ -97,19 +78,14 @@ def _match(names: Iterable[str], known: Iterable[str], labels: Iterable[str | No
     return found
 
 
-def _letters(name: str) -> str:
-    return re.sub(r"[^0-9a-z]", "", name.casefold())
-
-
 def _condition(name: str) -> str:
     """Without the column of events.tsv that conditions come from: bidspm leaves it out, FitLins does not."""
-    return _letters(name).removeprefix("trialtype")
+    return folded(name).removeprefix("trialtype")
 
 
 def _with_columns(
-    given: NamedContrasts, columns: Mapping[str, str], labels: list[str | None], *, has_intercept: bool
-) -> NamedContrasts:
-    node, table = given.node, given.table
+    node: NodeSpec, observations: Observations, columns: Mapping[str, str], labels: Labels
+) -> Observations:
     shown = enumerate_names(list(columns))
     if ENTITY in node.group_by:
         msg = (
@@ -120,33 +96,36 @@ def _with_columns(
         )
         raise ModelSpecError(msg)
     wanted = set(columns.values())
+    has_intercept = () in parse_formula(node.formula).terms
     rows = [row for row, label in enumerate(labels) if has_intercept or label in wanted]
-    added = {
-        name: np.array([float(labels[row] == label) for row in rows], dtype=np.float64)
-        for name, label in columns.items()
-    }
     notices = [f"{shown} in the model: 1 for the images of this input contrast, 0 for others"]
-    if len(rows) < len(table):
+    if len(rows) < len(labels):
         others = sorted({label or "(none)" for label in labels} - wanted)
         notices.append(
-            f"{len(table) - len(rows)} images of other input contrasts ({enumerate_names(others)}) are "
+            f"{len(labels) - len(rows)} images of other input contrasts ({enumerate_names(others)}) are "
             "not used"
         )
-    kept = table.iloc[rows].reset_index(drop=True).assign(**added)
-    return NamedContrasts(node, kept, tuple(rows), tuple(notices))
+    added = {
+        name: np.array([labels[row] == label for row in rows], dtype=np.float64)
+        for name, label in columns.items()
+    }
+    kept = _noted(node, observations.take(rows), notices)
+    return replace(kept, table=kept.table.assign(**added))
 
 
-def _chosen_by_dummies(given: NamedContrasts, labels: list[str | None]) -> NamedContrasts:
+def _chosen_by_dummies(
+    node: NodeSpec, observations: Observations, labels: Labels
+) -> tuple[NodeSpec, Observations]:
     """Names in DummyContrasts that are input contrasts choose images, as in bidspm."""
-    node, dummy = given.node, given.node.dummy_contrasts
+    dummy = node.dummy_contrasts
     if dummy is None or dummy.contrasts is None or ENTITY not in node.group_by:
-        return given
-    columns = {*map(str, given.table.columns), *_variables(node), "Intercept", "intercept"}
+        return node, observations
+    columns = {*map(str, observations.table.columns), *_variables(node), "Intercept", "intercept"}
     chosen = _match(dummy.contrasts, columns, labels)
     others = [name for name in dummy.contrasts if name not in chosen and name not in columns]
     # Beside other columns than the intercept, a name that is no input contrast may be one of theirs.
     if not (chosen and not others) and not (_is_intercept_only(node) and (chosen or others)):
-        return given
+        return node, observations
     there = enumerate_names(sorted({label for label in labels if label}))
     if not chosen:
         msg = (
@@ -155,17 +134,21 @@ def _chosen_by_dummies(given: NamedContrasts, labels: list[str | None]) -> Named
             "them"
         )
         raise ModelSpecError(msg)
-    rows = [row for row, label in enumerate(labels) if label in set(chosen.values())]
+    wanted = set(chosen.values())
+    rows = [row for row, label in enumerate(labels) if label in wanted]
     notices = [
         f"DummyContrasts chooses the input contrasts {enumerate_names(list(chosen))}: "
         f"{len(labels) - len(rows)} images of others are not used"
     ]
     if others:
         notices.append(f"no image has the input contrast {enumerate_names(others)} (there is {there})")
-    kept = given.table.iloc[rows].reset_index(drop=True)
-    return NamedContrasts(
-        replace(node, dummy_contrasts=replace(dummy, contrasts=None)), kept, tuple(rows), tuple(notices)
-    )
+    kept = _noted(node, observations.take(rows), notices)
+    return replace(node, dummy_contrasts=replace(dummy, contrasts=None)), kept
+
+
+def _noted(node: NodeSpec, observations: Observations, notices: Iterable[str]) -> Observations:
+    told = (f"node '{node.name}': {notice}" for notice in notices)
+    return replace(observations, warnings=(*observations.warnings, *told))
 
 
 def _is_intercept_only(node: NodeSpec) -> bool:
