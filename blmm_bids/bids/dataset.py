@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from blmm_bids.bids.cells import check_cells, sort_images
 from blmm_bids.bids.encodings import BY_BYTES
 from blmm_bids.bids.filters import select_images
-from blmm_bids.bids.frame import build_frame, facts_by_path
+from blmm_bids.bids.frame import build_frame, observations_of
 from blmm_bids.bids.image_table import read_image_table
 from blmm_bids.bids.join import join_tables, participants_of
 from blmm_bids.bids.layout import BidsFile, Listing, list_database, walk_dataset
@@ -168,21 +168,9 @@ def find_observations(
     columns, unread = join_tables(tables, images, options.words)
     without_images, people_warnings = _compare_participants(tables, images, selection)
     frame = build_frame(images, columns)
-    return Observations(
-        table=frame.table,
-        paths=paths,
-        masks=masks,
-        dropped=dropped,
-        entities=frame.entities,
-        ambiguous=frame.ambiguous,
-        qualified=frame.qualified,
-        unusable=frame.unusable,
-        unread=tuple(unread),
-        mixed=frame.mixed,
-        unlisted={name: frozenset(paths[row] for row in rows) for name, rows in frame.unlisted.items()},
-        facts=facts_by_path(frame, paths),
-        levels=frame.levels,
-        sources={root.name: root.path for root in roots},
+    sources = {root.name: root.path for root in roots}
+    return replace(
+        observations_of(frame, paths, masks, dropped, sources, unread),
         without_images=without_images,
         warnings=(
             *scan_warnings,

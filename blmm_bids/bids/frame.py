@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from blmm_bids.bids.names import entity_rank
+from blmm_bids.bids.observations import ColumnFacts, Observations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,31 +20,6 @@ if TYPE_CHECKING:
     from blmm_bids.errors import BlmmError
 
     Values = pd.Series[float] | pd.Series[str]
-
-
-@dataclass(frozen=True)
-class ColumnFacts:
-    """Where a column comes from, and what there is to say of it.
-
-    Attributes
-    ----------
-    table : str
-        Its table's name; empty for entities.
-    reason : str
-        Why it has its type: ``numbers``, ``text``, ``dates``, ``Levels in participants.json``, …
-    notices : tuple of str
-        For those who use it: what was guessed, which words were read as missing.
-    mismatch : str
-        Which labels the table has, where it has none of the images'.
-    suspects : mapping
-        Images whose value looks like a missing one -> the word, and what to say of it.
-    """
-
-    table: str = ""
-    reason: str = "entity of the images"
-    notices: tuple[str, ...] = ()
-    mismatch: str = ""
-    suspects: Mapping[Any, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,12 +108,44 @@ def build_frame(images: Sequence[BidsFile], columns: Sequence[Column], preferred
     )
 
 
-def facts_by_path(frame: Frame, paths: Sequence[Path]) -> dict[str, ColumnFacts]:
-    """Facts of the columns with images, which rows may leave, in place of rows."""
-    return {
-        name: replace(facts, suspects={paths[row]: word for row, word in facts.suspects.items()})
-        for name, facts in frame.facts.items()
-    }
+def observations_of(
+    frame: Frame,
+    paths: tuple[Path, ...],
+    masks: tuple[tuple[Path, ...], ...],
+    dropped: pd.DataFrame,
+    sources: Mapping[str, Path],
+    unread: Sequence[str],
+) -> Observations:
+    """Put a frame and its images together; what is said by row is then said by image, for rows may leave.
+
+    Parameters
+    ----------
+    frame : Frame
+    paths, masks : tuple
+        Image and masks of each row.
+    dropped, sources, unread
+        As in `Observations`.
+    """
+    return Observations(
+        table=frame.table,
+        paths=paths,
+        masks=masks,
+        dropped=dropped,
+        entities=frame.entities,
+        ambiguous=frame.ambiguous,
+        qualified=frame.qualified,
+        unusable=frame.unusable,
+        unread=tuple(unread),
+        mixed=frame.mixed,
+        unlisted={name: frozenset(paths[row] for row in rows) for name, rows in frame.unlisted.items()},
+        facts={
+            name: replace(each, suspects={paths[row]: word for row, word in each.suspects.items()})
+            for name, each in frame.facts.items()
+        },
+        levels=frame.levels,
+        sources=sources,
+        warnings=frame.warnings,
+    )
 
 
 def _series(column: Column) -> Values:

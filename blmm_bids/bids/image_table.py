@@ -17,7 +17,7 @@ import pandas as pd
 from blmm_bids.bids.cells import check_cells, sort_images
 from blmm_bids.bids.described import Description, describe_columns
 from blmm_bids.bids.filters import filter_images
-from blmm_bids.bids.frame import build_frame, facts_by_path
+from blmm_bids.bids.frame import build_frame, observations_of
 from blmm_bids.bids.image_paths import NIFTI, Finder, folders_of, refuse_same_file
 from blmm_bids.bids.image_rows import MASK, PATH, SESSION, SUBJECT, read_image_rows
 from blmm_bids.bids.join import join_tables
@@ -241,23 +241,9 @@ def _observations(
     for folder in folders_of(files, sources.values(), read.path.parent):
         number = sum(name.startswith(TABLE) for name in named)
         named[f"{TABLE}{number + 1}" if number else TABLE] = folder
-    return Observations(
-        table=frame.table,
-        paths=paths,
-        masks=masks,
-        dropped=pd.DataFrame(columns=["path", "reason"], dtype=object),
-        entities=frame.entities,
-        ambiguous=frame.ambiguous,
-        qualified=frame.qualified,
-        unusable=frame.unusable,
-        unread=tuple(unread),
-        mixed=frame.mixed,
-        unlisted={name: frozenset(paths[row] for row in rows) for name, rows in frame.unlisted.items()},
-        facts=facts_by_path(frame, paths),
-        levels=frame.levels,
-        sources=named,
-        warnings=(*read.notices, *frame.warnings),
-    )
+    dropped = pd.DataFrame(columns=["path", "reason"], dtype=object)
+    found = observations_of(frame, paths, masks, dropped, named, unread)
+    return replace(found, warnings=(*read.notices, *frame.warnings))
 
 
 def _own_columns(read: ImageTable, rules: WordRules) -> list[Column]:

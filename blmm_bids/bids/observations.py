@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from blmm_bids.bids.frame import ColumnFacts
     from blmm_bids.errors import BlmmError
 
 # Set by whoever names an output, or by where a file lies: never part of a stem because inputs share them.
@@ -22,6 +21,31 @@ _SHOWN: Final = 12
 # FitLins, too, takes these as constant where no name has them.
 _OPTIONAL: Final = frozenset({"run", "session"})
 _NOT_IN_STEM: Final = frozenset({"contrast", "param", "stat", "desc", "node"})
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """Where a column comes from, and what there is to say of it.
+
+    Attributes
+    ----------
+    table : str
+        Its table's name; empty for entities.
+    reason : str
+        Why it has its type: ``numbers``, ``text``, ``dates``, ``Levels in participants.json``, …
+    notices : tuple of str
+        For those who use it: what was guessed, which words were read as missing.
+    mismatch : str
+        Which labels the table has, where it has none of the images'.
+    suspects : mapping
+        Images whose value looks like a missing one -> the word, and what to say of it.
+    """
+
+    table: str = ""
+    reason: str = "entity of the images"
+    notices: tuple[str, ...] = ()
+    mismatch: str = ""
+    suspects: Mapping[Any, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
