@@ -7,37 +7,20 @@ and atheris, guided by coverage, where it is installed.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.alarms import in_seconds
 from tests.fuzz_targets import CORPUS, SEEDS, TARGETS, WORDS
 
 # Seconds for one example; the slowest take some hundredths.
 LIMIT = 20
 MANY = int(os.environ.get("BLMM_TEST_EXAMPLES", "3000"))
 SECONDS = int(os.environ.get("BLMM_TEST_FUZZ_SECONDS", "40"))
-
-
-@contextmanager
-def alarm(seconds):
-    """Turn a hang into a failure."""
-
-    def ring(*_):
-        pytest.fail(f"an example took more than {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @st.composite
@@ -63,7 +46,7 @@ def check(target, n_examples):
     @settings(max_examples=n_examples, suppress_health_check=list(HealthCheck))
     @given(st.one_of(mutations(target), st.binary(max_size=600)))
     def holds(content):
-        with alarm(LIMIT):
+        with in_seconds(LIMIT, "an example"):
             TARGETS[target](content)
 
     holds()
@@ -90,7 +73,7 @@ def test_target__many_broken_bytes(target):
     "path", sorted(CORPUS.glob("*/*")), ids=lambda path: f"{path.parent.name}-{path.name}"
 )
 def test_target__corpus_of_what_once_broke(path):
-    with alarm(LIMIT):
+    with in_seconds(LIMIT, "an example"):
         TARGETS[path.parent.name](path.read_bytes())
 
 

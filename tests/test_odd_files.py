@@ -10,9 +10,7 @@ import gzip
 import os
 import resource
 import shutil
-import signal
 import socket
-from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -22,6 +20,7 @@ import yaml
 
 from blmm_bids.cli import main, main_fit
 from tests import test_bad_config
+from tests.alarms import in_seconds
 from tests.datasets import AFFINE, SHAPE, longitudinal
 
 MODEL = ("--formula", "1 + time + (1 | subject)")
@@ -33,22 +32,6 @@ TB = 2**40
 
 def image_of(data):
     return sorted(data.rglob(EFFECTS))[3]
-
-
-@contextmanager
-def in_seconds(seconds):
-    """Fail what hangs."""
-
-    def stop(*_):
-        raise AssertionError(f"not done within {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def fifo(path):
