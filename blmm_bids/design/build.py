@@ -217,7 +217,6 @@ def build_design(
     # 4. Contrasts.
     names = ColumnNames(matrix.columns, matrix.terms, matrix.coded)
     contrasts = build_contrasts(node.contrasts, node.dummy_contrasts, names, anova=node.options.anova)
-    warnings += names.notices
     return BuiltDesign(
         design=Design(matrix.values, matrix.columns, terms),
         rows=fitted.rows,
@@ -229,7 +228,7 @@ def build_design(
         warnings=tuple(warnings),
         formula_text=node.formula_text,
         fixef_terms=matrix.terms,
-        notices=tuple(faults.said_of(fitted.read)),
+        notices=(*faults.said_of(fitted.read), *names.notices),
     )
 
 
